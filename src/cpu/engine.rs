@@ -1,0 +1,213 @@
+//! Runs recordings over plain vectors.
+
+use crate::error::{Error, Result};
+use crate::kernel::{Access, Call, Real, Scalar, Slot};
+use crate::recording::{Backend, BufferId, BufferTable, Command, Dispatch, Engine, Program, Recording};
+
+/// The CPU as a device: single precision on every core (`RAYON_NUM_THREADS` limits them).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu;
+
+impl Backend for Cpu {
+    fn engine(&self) -> Result<Box<dyn Engine>> {
+        Ok(Box::new(CpuEngine::<f32>::new()))
+    }
+}
+
+#[derive(Debug)]
+enum Storage<T> {
+    Floats(Vec<T>),
+    Words(Vec<u32>),
+}
+
+/// Runs recordings through the CPU twins; with `T = f64` it is the oracle of the tests.
+#[derive(Debug)]
+pub struct CpuEngine<T: Real> {
+    storage: Vec<Storage<T>>,
+    programs: Vec<Recording>,
+}
+
+impl<T: Real> Default for CpuEngine<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Real> CpuEngine<T> {
+    /// An engine without buffers.
+    pub fn new() -> CpuEngine<T> {
+        CpuEngine { storage: Vec::new(), programs: Vec::new() }
+    }
+
+    /// A float buffer in the engine's own precision.
+    pub fn values(&self, buffer: BufferId) -> Result<&[T]> {
+        match self.storage.get(buffer.index()) {
+            Some(Storage::Floats(values)) => Ok(values),
+            _ => Err(no_buffer("float")),
+        }
+    }
+
+    /// A float buffer in the engine's own precision, to be changed.
+    pub fn values_mut(&mut self, buffer: BufferId) -> Result<&mut [T]> {
+        match self.storage.get_mut(buffer.index()) {
+            Some(Storage::Floats(values)) => Ok(values),
+            _ => Err(no_buffer("float")),
+        }
+    }
+
+    fn words_mut(&mut self, buffer: BufferId) -> Result<&mut Vec<u32>> {
+        match self.storage.get_mut(buffer.index()) {
+            Some(Storage::Words(values)) => Ok(values),
+            _ => Err(no_buffer("word")),
+        }
+    }
+
+    fn dispatch(&mut self, dispatch: &Dispatch) -> Result<()> {
+        let reflection = dispatch.kernel.reflect()?;
+        // Written buffers are taken out, so that the others can be borrowed beside them. Recordings never bind a
+        // written buffer twice, so each is there to be taken.
+        let mut written: Vec<Option<Storage<T>>> = dispatch
+            .tensors
+            .iter()
+            .zip(&reflection.bindings)
+            .map(|(tensor, (_, access))| {
+                (*access == Access::ReadWrite)
+                    .then(|| std::mem::replace(&mut self.storage[tensor.buffer.index()], Storage::Words(Vec::new())))
+            })
+            .collect();
+        let mut slots = Vec::with_capacity(dispatch.tensors.len());
+        for (tensor, taken) in dispatch.tensors.iter().zip(&mut written) {
+            let len = tensor.len();
+            slots.push(match taken {
+                Some(Storage::Floats(values)) => Slot::Write(&mut values[..len]),
+                Some(Storage::Words(values)) => Slot::WriteWords(&mut values[..len]),
+                None => match &self.storage[tensor.buffer.index()] {
+                    Storage::Floats(values) => Slot::Read(&values[..len]),
+                    Storage::Words(values) => Slot::ReadWords(&values[..len]),
+                },
+            });
+        }
+        let result =
+            T::twin(dispatch.kernel.twin)(&mut Call { kernel: dispatch.kernel, params: &dispatch.params, slots });
+        for (tensor, taken) in dispatch.tensors.iter().zip(written) {
+            if let Some(storage) = taken {
+                self.storage[tensor.buffer.index()] = storage;
+            }
+        }
+        result
+    }
+}
+
+fn no_buffer(kind: &str) -> Error {
+    Error::Kernel { kernel: "cpu engine".into(), what: format!("no such {kind} buffer") }
+}
+
+impl<T: Real> CpuEngine<T> {
+    fn check(&self, buffer: BufferId, len: usize) -> Result<()> {
+        let capacity = match self.storage.get(buffer.index()) {
+            Some(Storage::Floats(values)) => values.len(),
+            Some(Storage::Words(values)) => values.len(),
+            None => 0,
+        };
+        if len > capacity {
+            return Err(Error::Kernel {
+                kernel: "cpu engine".into(),
+                what: format!("{len} elements do not fit in buffer #{} of {capacity}", buffer.index()),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl<T: Real> Engine for CpuEngine<T> {
+    fn describe(&self) -> String {
+        format!("CPU engine ({}, {} threads)", T::NAME, rayon::current_num_threads())
+    }
+
+    fn allocate(&mut self, table: &BufferTable) -> Result<()> {
+        self.programs.clear();
+        self.storage.clear();
+        for info in table.infos() {
+            let size = if info.scalar == Scalar::F32 { size_of::<T>() } else { 4 };
+            let out_of_memory = |_| Error::OutOfMemory {
+                what: info.label.clone(),
+                needed: (info.len * size) as u64,
+                available: 0,
+                hint: "use a smaller --size or --tile".into(),
+            };
+            self.storage.push(match info.scalar {
+                Scalar::F32 => {
+                    let mut values = Vec::new();
+                    values.try_reserve_exact(info.len).map_err(out_of_memory)?;
+                    values.resize(info.len, T::zero());
+                    Storage::Floats(values)
+                }
+                Scalar::U32 => {
+                    let mut values = Vec::new();
+                    values.try_reserve_exact(info.len).map_err(out_of_memory)?;
+                    values.resize(info.len, 0);
+                    Storage::Words(values)
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn prepare(&mut self, recording: &Recording) -> Result<Program> {
+        for command in &recording.commands {
+            if let Command::Dispatch(dispatch) = command {
+                for tensor in &dispatch.tensors {
+                    self.check(tensor.buffer, tensor.len())?;
+                }
+            }
+        }
+        self.programs.push(recording.clone());
+        Ok(Program(self.programs.len() - 1))
+    }
+
+    fn run(&mut self, program: Program, times: u32) -> Result<()> {
+        let recording = std::mem::take(&mut self.programs[program.0]);
+        let mut result = Ok(());
+        'runs: for _ in 0..times {
+            for command in &recording.commands {
+                result = match command {
+                    Command::Dispatch(dispatch) => self.dispatch(dispatch),
+                    Command::Clear(buffer) => {
+                        match &mut self.storage[buffer.index()] {
+                            Storage::Floats(values) => values.fill(T::zero()),
+                            Storage::Words(values) => values.fill(0),
+                        }
+                        Ok(())
+                    }
+                };
+                if result.is_err() {
+                    break 'runs;
+                }
+            }
+        }
+        self.programs[program.0] = recording;
+        result
+    }
+
+    fn write(&mut self, buffer: BufferId, values: &[f32]) -> Result<()> {
+        self.check(buffer, values.len())?;
+        for (to, from) in self.values_mut(buffer)?.iter_mut().zip(values) {
+            *to = T::of(*from);
+        }
+        Ok(())
+    }
+
+    fn write_words(&mut self, buffer: BufferId, values: &[u32]) -> Result<()> {
+        self.check(buffer, values.len())?;
+        self.words_mut(buffer)?[..values.len()].copy_from_slice(values);
+        Ok(())
+    }
+
+    fn read(&mut self, buffer: BufferId) -> Result<Vec<f32>> {
+        Ok(self.values(buffer)?.iter().map(|value| value.wide() as f32).collect())
+    }
+
+    fn read_words(&mut self, buffer: BufferId) -> Result<Vec<u32>> {
+        Ok(self.words_mut(buffer)?.clone())
+    }
+}

@@ -1,0 +1,7 @@
+//! The CPU engine: the same recordings, run through the kernels' twins.
+
+mod engine;
+mod matmul;
+
+pub use engine::{Cpu, CpuEngine};
+pub(crate) use matmul::{Matrix, matmul};

@@ -1,0 +1,251 @@
+//! Adapter choice, limits, pipelines.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::engine::GpuEngine;
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use crate::recording::{Backend, Engine};
+
+/// Which adapter to take.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum GpuChoice {
+    /// A discrete GPU, else an integrated or virtual one; never a software renderer.
+    #[default]
+    Hardware,
+    /// As `Hardware`, and a software renderer where there is nothing else.
+    Any,
+    /// The first adapter whose name contains this, in any case.
+    Name(String),
+    /// The adapter with this index in [`adapters`].
+    Index(usize),
+}
+
+/// How to open a GPU.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// Which adapter.
+    pub choice: GpuChoice,
+    /// Ask for WebGPU's default limits instead of the adapter's, as a browser or a careful host would.
+    pub default_limits: bool,
+}
+
+/// What `impasto devices` says of an adapter.
+#[derive(Clone, Debug)]
+pub struct AdapterReport {
+    /// Marketing name.
+    pub name: String,
+    /// Vulkan, Metal or DX12.
+    pub backend: String,
+    /// `discrete`, `integrated`, `virtual`, `software` or `other`.
+    pub kind: &'static str,
+    /// Driver name and version.
+    pub driver: String,
+    /// Largest storage binding in bytes.
+    pub max_binding: u64,
+    /// Workgroup memory in bytes.
+    pub workgroup_memory: u32,
+    /// Names of features that impasto knows how to use or to report.
+    pub features: Vec<&'static str>,
+}
+
+/// An open GPU. Cheap to clone; engines made on it share its pipelines.
+#[derive(Clone, Debug)]
+pub struct Gpu {
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) lost: Arc<AtomicBool>,
+    name: String,
+    pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
+}
+
+fn instance() -> wgpu::Instance {
+    // The environment may narrow the backends (WGPU_BACKEND) or switch validation on (WGPU_VALIDATION=1).
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
+}
+
+fn enumerate() -> Vec<wgpu::Adapter> {
+    pollster::block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY))
+}
+
+fn kind(info: &wgpu::AdapterInfo) -> &'static str {
+    match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => "discrete",
+        wgpu::DeviceType::IntegratedGpu => "integrated",
+        wgpu::DeviceType::VirtualGpu => "virtual",
+        wgpu::DeviceType::Cpu => "software",
+        wgpu::DeviceType::Other => "other",
+    }
+}
+
+/// Every adapter that Vulkan, Metal or DX12 offers, in the order of `GpuChoice::Index`.
+pub fn adapters() -> Vec<AdapterReport> {
+    enumerate()
+        .iter()
+        .map(|adapter| {
+            let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+            let known = [
+                (wgpu::Features::SHADER_F16, "f16"),
+                (wgpu::Features::SUBGROUP, "subgroups"),
+                (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
+                (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative matrices"),
+            ];
+            AdapterReport {
+                kind: kind(&info),
+                backend: info.backend.to_string(),
+                driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
+                name: info.name,
+                max_binding: limits.max_storage_buffer_binding_size,
+                workgroup_memory: limits.max_compute_workgroup_storage_size,
+                features: known.iter().filter(|(flag, _)| features.contains(*flag)).map(|(_, name)| *name).collect(),
+            }
+        })
+        .collect()
+}
+
+impl Gpu {
+    /// Opens the adapter that the options choose.
+    pub fn new(options: &GpuOptions) -> Result<Gpu> {
+        let mut found = enumerate();
+        let names: Vec<String> = found.iter().map(|adapter| adapter.get_info().name).collect();
+        let pick = match &options.choice {
+            GpuChoice::Hardware | GpuChoice::Any => (0..found.len())
+                .filter_map(|i| rank(&found[i].get_info(), options.choice == GpuChoice::Any).map(|rank| (rank, i)))
+                .min()
+                .map(|(_, i)| i),
+            GpuChoice::Name(name) => {
+                let wanted = name.to_lowercase();
+                names.iter().position(|name| name.to_lowercase().contains(&wanted))
+            }
+            GpuChoice::Index(index) => Some(*index).filter(|&index| index < found.len()),
+        };
+        let Some(pick) = pick else {
+            let listed = if names.is_empty() { "none found".to_string() } else { names.join(", ") };
+            return Err(Error::NoDevice {
+                what: format!("adapters: {listed}"),
+                hint: "`impasto devices` lists what there is; `--device cpu` always works".into(),
+            });
+        };
+        let adapter = found.swap_remove(pick);
+        let required_limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
+        let descriptor = wgpu::DeviceDescriptor { label: Some("impasto"), required_limits, ..Default::default() };
+        let (device, queue) =
+            pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| Error::NoDevice {
+                what: format!("{} does not open: {error}", names[pick]),
+                hint: "update the driver, or use `--device cpu`".into(),
+            })?;
+        let gpu = Gpu::from_device(&adapter, device, queue);
+        let lost = gpu.shared.lost.clone();
+        gpu.shared.device.set_device_lost_callback(move |_, _| lost.store(true, Ordering::Relaxed));
+        // By default wgpu panics on an error outside every scope; all our calls are scoped, and none may panic.
+        gpu.shared.device.on_uncaptured_error(Arc::new(|_| {}));
+        Ok(gpu)
+    }
+
+    /// Runs on a device that the host application owns. Its error handler and lost callback are left as they are.
+    pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
+        let info = adapter.get_info();
+        let name = format!("{} ({}, {})", info.name, info.backend, kind(&info));
+        let (lost, pipelines) = (Arc::default(), Mutex::default());
+        Gpu { shared: Arc::new(Shared { device, queue, lost, name, pipelines }) }
+    }
+
+    /// Name, backend and kind of the adapter.
+    pub fn name(&self) -> &str {
+        &self.shared.name
+    }
+}
+
+impl Backend for Gpu {
+    fn engine(&self) -> Result<Box<dyn Engine>> {
+        Ok(Box::new(GpuEngine::new(self)))
+    }
+}
+
+/// Order of preference; `None` is never chosen.
+fn rank(info: &wgpu::AdapterInfo, software: bool) -> Option<u8> {
+    match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => Some(0),
+        wgpu::DeviceType::IntegratedGpu => Some(1),
+        wgpu::DeviceType::VirtualGpu => Some(2),
+        wgpu::DeviceType::Other => Some(3),
+        wgpu::DeviceType::Cpu => software.then_some(4),
+    }
+}
+
+impl Shared {
+    /// The pipeline of a kernel with these constants; compiled at first use.
+    pub(super) fn pipeline(
+        &self,
+        kernel: &'static Kernel,
+        constants: &[(&'static str, f64)],
+    ) -> Result<wgpu::ComputePipeline> {
+        let key = format!("{} {constants:?}", kernel.name);
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipeline) = pipelines.get(&key) {
+            return Ok(pipeline.clone());
+        }
+        let pipeline = self.scoped(kernel.name, || {
+            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(kernel.name),
+                source: wgpu::ShaderSource::Wgsl(kernel.source.into()),
+            });
+            self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: Some(kernel.name),
+                layout: None,
+                module: &module,
+                entry_point: Some(kernel.name),
+                compilation_options: wgpu::PipelineCompilationOptions {
+                    constants,
+                    // Every kernel writes its workgroup memory before it reads it.
+                    zero_initialize_workgroup_memory: false,
+                },
+                cache: None,
+            })
+        })?;
+        pipelines.insert(key, pipeline.clone());
+        Ok(pipeline)
+    }
+
+    /// Runs `body` with wgpu's errors caught and turned into ours. `what` names the kernel or buffer.
+    pub(super) fn scoped<R>(&self, what: &str, body: impl FnOnce() -> R) -> Result<R> {
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let internal = self.device.push_error_scope(wgpu::ErrorFilter::Internal);
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let result = body();
+        let memory = pollster::block_on(memory.pop());
+        let internal = pollster::block_on(internal.pop());
+        let validation = pollster::block_on(validation.pop());
+        if memory.is_some() {
+            return Err(Error::OutOfMemory {
+                what: what.into(),
+                needed: 0,
+                available: 0,
+                hint: "use a smaller --size or --tile, or close other programs that use the GPU".into(),
+            });
+        }
+        if let Some(error) = internal.or(validation) {
+            return Err(Error::Kernel { kernel: what.into(), what: error.to_string().replace('\n', " ") });
+        }
+        self.check_lost()?;
+        Ok(result)
+    }
+
+    pub(super) fn check_lost(&self) -> Result<()> {
+        if self.lost.load(Ordering::Relaxed) { Err(lost("the driver reports a lost device")) } else { Ok(()) }
+    }
+}
+
+pub(super) fn lost(what: &str) -> Error {
+    Error::DeviceLost {
+        what: what.into(),
+        hint: "run again; if it happens again, update the driver or use `--device cpu`".into(),
+    }
+}

@@ -1,0 +1,7 @@
+//! The only place that calls wgpu: adapters, pipelines, buffers, submissions.
+
+mod context;
+mod engine;
+
+pub use context::{AdapterReport, Gpu, GpuChoice, GpuOptions, adapters};
+pub use engine::GpuEngine;

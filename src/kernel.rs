@@ -1,0 +1,246 @@
+//! What a kernel is: a WGSL file, the host's declaration of its bindings and parameters, and its CPU twin.
+//!
+//! WGSL is the truth. The host declares the symbolic shape of every binding once; names, access, binding numbers and the
+//! workgroup size are read from the shader by naga. `tests/shaders.rs` walks every kernel and fails on any drift.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+
+use bytemuck::Pod;
+
+use crate::error::{Error, Result};
+
+/// Scalar type of a buffer; both are 4 bytes wide on a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scalar {
+    /// IEEE single precision. The f64 oracle widens these buffers to doubles.
+    F32,
+    /// Unsigned words: masks, winners, counters.
+    U32,
+}
+
+/// A binding as the host declares it.
+#[derive(Clone, Copy, Debug)]
+pub struct Binding {
+    /// Name of the variable in the shader.
+    pub name: &'static str,
+    /// Space-separated dimensions, outermost first: a letter or word (`H`, `Ci`), a number, or `X/k` for ⌈X/k⌉.
+    pub shape: &'static str,
+    /// Element type, `vec4` counted as four elements.
+    pub scalar: Scalar,
+}
+
+/// Shorthand for a float binding.
+pub const fn float(name: &'static str, shape: &'static str) -> Binding {
+    Binding { name, shape, scalar: Scalar::F32 }
+}
+
+/// Shorthand for a binding of unsigned words.
+pub const fn words(name: &'static str, shape: &'static str) -> Binding {
+    Binding { name, shape, scalar: Scalar::U32 }
+}
+
+/// One kernel: file, entry point, label, CPU twin and profile row share its name.
+#[derive(Debug)]
+pub struct Kernel {
+    /// Name of the file in `shaders/` and of the entry point.
+    pub name: &'static str,
+    /// The shader's text.
+    pub source: &'static str,
+    /// Storage bindings in the order in which the twin receives them.
+    pub bindings: &'static [Binding],
+    /// Fields of the uniform parameter struct, in order: all are 4 bytes wide.
+    pub params: &'static [(&'static str, Scalar)],
+    /// The same computation on the CPU.
+    pub twin: Twin,
+}
+
+/// A kernel's CPU twin in both precisions: f32 to work with, f64 as the oracle of the tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Twin {
+    /// Single precision.
+    pub f32: fn(&mut Call<'_, f32>) -> Result<()>,
+    /// Double precision.
+    pub f64: fn(&mut Call<'_, f64>) -> Result<()>,
+}
+
+/// Declares a `#[repr(C)]` parameter struct together with the field list that the shader is checked against.
+macro_rules! params {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident : $kind:ident),+ $(,)? }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+        pub struct $name { $($(#[$field_meta])* pub $field: $kind),+ }
+        impl $name {
+            /// Field names and types in memory order.
+            pub const FIELDS: &'static [(&'static str, $crate::kernel::Scalar)] =
+                &[$((stringify!($field), $crate::kernel::params!(@scalar $kind))),+];
+        }
+    };
+    (@scalar u32) => { $crate::kernel::Scalar::U32 };
+    (@scalar f32) => { $crate::kernel::Scalar::F32 };
+}
+pub(crate) use params;
+
+/// Declares a kernel: shader text by name, twin instantiated in both precisions.
+macro_rules! kernel {
+    ($name:literal, $params:ident, $twin:ident, [$($binding:expr),+ $(,)?]) => {
+        $crate::kernel::Kernel {
+            name: $name,
+            source: include_str!(concat!("../../shaders/", $name, ".wgsl")),
+            bindings: &[$($binding),+],
+            params: $params::FIELDS,
+            twin: $crate::kernel::Twin { f32: $twin::<f32>, f64: $twin::<f64> },
+        }
+    };
+}
+pub(crate) use kernel;
+
+/// Floating point type of a twin.
+pub trait Real:
+    num_traits::Float + num_traits::NumAssign + std::iter::Sum + Default + Send + Sync + std::fmt::Debug + 'static
+{
+    /// Widens or keeps a single.
+    fn of(value: f32) -> Self;
+    /// For reports and comparisons.
+    fn wide(self) -> f64;
+    /// The twin of this precision.
+    fn twin(twin: Twin) -> fn(&mut Call<'_, Self>) -> Result<()>;
+    /// Name for people.
+    const NAME: &'static str;
+}
+
+impl Real for f32 {
+    fn of(value: f32) -> f32 {
+        value
+    }
+    fn wide(self) -> f64 {
+        f64::from(self)
+    }
+    fn twin(twin: Twin) -> fn(&mut Call<'_, f32>) -> Result<()> {
+        twin.f32
+    }
+    const NAME: &'static str = "f32";
+}
+
+impl Real for f64 {
+    fn of(value: f32) -> f64 {
+        f64::from(value)
+    }
+    fn wide(self) -> f64 {
+        self
+    }
+    fn twin(twin: Twin) -> fn(&mut Call<'_, f64>) -> Result<()> {
+        twin.f64
+    }
+    const NAME: &'static str = "f64";
+}
+
+/// A buffer as a twin sees it, cut to the tensor's length.
+#[derive(Debug)]
+pub enum Slot<'a, T> {
+    /// Floats, read only.
+    Read(&'a [T]),
+    /// Floats, read and written.
+    Write(&'a mut [T]),
+    /// Words, read only.
+    ReadWords(&'a [u32]),
+    /// Words, read and written.
+    WriteWords(&'a mut [u32]),
+}
+
+/// One call of a twin.
+#[derive(Debug)]
+pub struct Call<'a, T> {
+    /// The kernel called.
+    pub kernel: &'static Kernel,
+    /// Parameter struct as bytes.
+    pub params: &'a [u8],
+    /// Buffers in the order of [`Kernel::bindings`].
+    pub slots: Vec<Slot<'a, T>>,
+}
+
+impl<T> Call<'_, T> {
+    /// The parameter struct.
+    pub fn params<P: Pod>(&self) -> Result<P> {
+        bytemuck::try_pod_read_unaligned(self.params).map_err(|_| self.mismatch("parameter struct"))
+    }
+
+    /// The error of a twin whose slots are not what it declares.
+    pub fn mismatch(&self, what: &str) -> Error {
+        Error::Kernel {
+            kernel: self.kernel.name.into(),
+            what: format!("twin called with another {what} than declared"),
+        }
+    }
+}
+
+/// How a shader uses a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// `var<storage, read>`
+    Read,
+    /// `var<storage, read_write>`
+    ReadWrite,
+}
+
+/// What naga says about a shader.
+#[derive(Debug)]
+pub struct Reflection {
+    /// Parsed and validated module.
+    pub module: naga::Module,
+    /// naga's validation result, which translation to other languages needs.
+    pub info: naga::valid::ModuleInfo,
+    /// Binding number of the parameter struct.
+    pub params_binding: u32,
+    /// `(binding number, access)` of each declared binding, in the order of [`Kernel::bindings`].
+    pub bindings: Vec<(u32, Access)>,
+}
+
+impl Kernel {
+    /// Parses, validates and reflects the shader; once per process and kernel.
+    pub fn reflect(&'static self) -> Result<&'static Reflection> {
+        static DONE: LazyLock<Mutex<HashMap<&'static str, &'static Reflection>>> = LazyLock::new(Mutex::default);
+        let mut done = DONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(reflection) = done.get(self.name) {
+            return Ok(reflection);
+        }
+        // Leaked on purpose: a handful of small modules that live as long as the kernel list itself.
+        let reflection: &'static Reflection = Box::leak(Box::new(reflect(self)?));
+        done.insert(self.name, reflection);
+        Ok(reflection)
+    }
+}
+
+fn reflect(kernel: &Kernel) -> Result<Reflection> {
+    let fail = |what: String| Error::Kernel { kernel: kernel.name.into(), what };
+    let module = naga::front::wgsl::parse_str(kernel.source)
+        .map_err(|error| fail(format!("does not parse: {}", error.emit_to_string(kernel.source))))?;
+    let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty())
+        .validate(&module)
+        .map_err(|error| fail(format!("does not validate: {}", error.emit_to_string(kernel.source))))?;
+
+    let mut params_binding = None;
+    let mut found = HashMap::new();
+    for (_, variable) in module.global_variables.iter() {
+        let (Some(name), Some(binding)) = (variable.name.as_deref(), variable.binding) else { continue };
+        match variable.space {
+            naga::AddressSpace::Uniform => params_binding = Some(binding.binding),
+            naga::AddressSpace::Storage { access } => {
+                let access = if access.contains(naga::StorageAccess::STORE) { Access::ReadWrite } else { Access::Read };
+                found.insert(name, (binding.binding, access));
+            }
+            _ => {}
+        }
+    }
+    let mut bindings = Vec::new();
+    for binding in kernel.bindings {
+        let at = found.remove(binding.name).ok_or_else(|| fail(format!("shader has no binding `{}`", binding.name)))?;
+        bindings.push(at);
+    }
+    if let Some(name) = found.keys().next() {
+        return Err(fail(format!("shader binds `{name}`, which the host does not declare")));
+    }
+    let params_binding = params_binding.ok_or_else(|| fail("shader has no uniform parameters".into()))?;
+    Ok(Reflection { params_binding, bindings, module, info })
+}

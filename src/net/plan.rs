@@ -1,0 +1,336 @@
+//! Lays the network out over tiles: forward to every tap, statistics, and backward to the picture.
+
+use crate::error::{Error, Result};
+use crate::kernel::Scalar;
+use crate::net::tiles::{Region, Tile};
+use crate::net::vgg19::Tap;
+use crate::ops::conv3x3::{conv3x3, conv3x3_backward, mask_shape, rotated};
+use crate::ops::copy_rect::{Mode, copy_rect};
+use crate::ops::pool::{pool_average, pool_average_backward, pool_max, pool_max_backward, winner_shape};
+use crate::ops::{Rect, padded};
+use crate::recording::{BufferId, BufferTable, Engine, Purpose, Recording, Tensor};
+use crate::weights::Weights;
+
+/// How 2x2 windows are reduced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pooling {
+    /// Largest value, as the network was trained.
+    #[default]
+    Max,
+    /// Mean of the values that lie inside the map.
+    Average,
+}
+
+/// The buffers of a job, and a pool of temporary ones that every tile and every pass shares.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    /// Every buffer declared so far.
+    pub table: BufferTable,
+    free: Vec<BufferId>,
+}
+
+impl Workspace {
+    /// A temporary tensor: the smallest free buffer that holds it, else the largest one grown, else a new one.
+    pub fn take(&mut self, label: &str, scalar: Scalar, shape: &[usize]) -> Tensor {
+        let len: usize = shape.iter().product();
+        let size = |id: &BufferId| self.table.info(*id).len;
+        let fitting = |id: &&BufferId| self.table.info(**id).scalar == scalar;
+        let best = self.free.iter().filter(fitting).filter(|id| size(id) >= len).min_by_key(|id| size(id));
+        let chosen = best.or_else(|| self.free.iter().filter(fitting).max_by_key(|id| size(id))).copied();
+        let Some(buffer) = chosen else {
+            return self.table.tensor(label, scalar, shape, Purpose::Tile);
+        };
+        self.free.retain(|id| *id != buffer);
+        self.table.grow(buffer, len);
+        Tensor { buffer, scalar, shape: shape.to_vec() }
+    }
+
+    /// Gives a temporary tensor back. Later launches may overwrite it; earlier ones are done by then.
+    pub fn give(&mut self, tensor: Tensor) {
+        self.free.push(tensor.buffer);
+    }
+}
+
+/// Something that looks at an activation: a target to be measured, or a loss.
+pub trait TapTerm {
+    /// Which activation.
+    fn tap(&self) -> Tap;
+    /// Called with every tile's activation in the forward pass: sums up statistics over the owned positions.
+    fn forward(&self, _: &mut Workspace, _: &mut Recording, _feature: &Tensor, _: &Region) -> Result<()> {
+        Ok(())
+    }
+    /// Called once when all tiles have passed forward.
+    fn finish(&self, _: &mut Workspace, _: &mut Recording) -> Result<()> {
+        Ok(())
+    }
+    /// Called with every tile's activation in the backward pass: adds its gradient at the owned positions.
+    fn backward(
+        &self,
+        _: &mut Workspace,
+        _: &mut Recording,
+        _feature: &Tensor,
+        _: &Region,
+        _d_feature: &Tensor,
+    ) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct ConvTensors {
+    weight: Tensor,
+    bias: Tensor,
+    weight_rotated: Tensor,
+}
+
+/// The network's weights as buffers, and how it is run.
+#[derive(Debug)]
+pub struct Network {
+    convs: Vec<ConvTensors>,
+    pooling: Pooling,
+}
+
+/// What a forward pass leaves for the way back: activations that a term looks at, masks and winners of every layer.
+#[derive(Debug, Default)]
+struct Trace {
+    features: Vec<Option<Tensor>>,
+    masks: Vec<Tensor>,
+    winners: Vec<Option<Tensor>>,
+}
+
+impl Network {
+    /// Declares the buffers of the first `depth` convolutions.
+    pub fn new(work: &mut Workspace, weights: &Weights, depth: usize, pooling: Pooling) -> Result<Network> {
+        let mut convs = Vec::new();
+        for conv in weights.convs.iter().take(depth) {
+            let (inputs, outputs) = (padded(conv.inputs), padded(conv.outputs));
+            let mut tensor = |suffix: &str, shape: &[usize]| {
+                work.table.tensor(format!("{}.{suffix}", conv.name), Scalar::F32, shape, Purpose::Weights)
+            };
+            convs.push(ConvTensors {
+                weight: tensor("weight", &[9, inputs, outputs]),
+                bias: tensor("bias", &[outputs]),
+                weight_rotated: tensor("weight_rotated", &[9, outputs, inputs]),
+            });
+        }
+        if convs.len() < depth {
+            return Err(Error::Config {
+                option: "weights",
+                what: format!("{} has {} of the {depth} convolutions needed", weights.source, convs.len()),
+                hint: "choose shallower layers or complete weights".into(),
+            });
+        }
+        Ok(Network { convs, pooling })
+    }
+
+    /// Uploads the weights, channels padded with zeros.
+    pub fn upload(&self, engine: &mut dyn Engine, weights: &Weights) -> Result<()> {
+        for (conv, tensors) in weights.convs.iter().zip(&self.convs) {
+            let (inputs, outputs) = (padded(conv.inputs), padded(conv.outputs));
+            let mut weight = vec![0.0; 9 * inputs * outputs];
+            for (row, values) in conv.kernel.chunks_exact(conv.outputs).enumerate() {
+                let (tap, ci) = (row / conv.inputs, row % conv.inputs);
+                weight[(tap * inputs + ci) * outputs..][..conv.outputs].copy_from_slice(values);
+            }
+            engine.write(tensors.weight.buffer, &weight)?;
+            engine.write(tensors.weight_rotated.buffer, &rotated(&weight, inputs, outputs))?;
+            let mut bias = conv.bias.clone();
+            bias.resize(outputs, 0.0);
+            engine.write(tensors.bias.buffer, &bias)?;
+        }
+        Ok(())
+    }
+
+    /// Records a forward pass over every tile of `image` with the terms looking on: how targets are measured.
+    pub fn record_forward(
+        &self,
+        work: &mut Workspace,
+        recording: &mut Recording,
+        image: &Tensor,
+        tiles: &[Tile],
+        terms: &[&dyn TapTerm],
+    ) -> Result<()> {
+        for tile in tiles {
+            let trace = self.forward(work, recording, image, tile, terms, true)?;
+            trace.give(work);
+        }
+        for term in terms {
+            term.finish(work, recording)?;
+        }
+        Ok(())
+    }
+
+    /// Records `d_image += gradient of the terms`. A picture of one tile takes one sweep. Several tiles take two: the
+    /// first one sums up statistics of the whole picture, which the second one's gradients need.
+    pub fn record_gradient(
+        &self,
+        work: &mut Workspace,
+        recording: &mut Recording,
+        (image, d_image): (&Tensor, &Tensor),
+        tiles: &[Tile],
+        terms: &[&dyn TapTerm],
+    ) -> Result<()> {
+        if let [tile] = tiles {
+            let trace = self.forward(work, recording, image, tile, terms, true)?;
+            for term in terms {
+                term.finish(work, recording)?;
+            }
+            return self.backward(work, recording, trace, d_image, tile, terms);
+        }
+        self.record_forward(work, recording, image, tiles, terms)?;
+        for tile in tiles {
+            let trace = self.forward(work, recording, image, tile, terms, false)?;
+            self.backward(work, recording, trace, d_image, tile, terms)?;
+        }
+        Ok(())
+    }
+
+    fn forward(
+        &self,
+        work: &mut Workspace,
+        recording: &mut Recording,
+        image: &Tensor,
+        tile: &Tile,
+        terms: &[&dyn TapTerm],
+        statistics: bool,
+    ) -> Result<Trace> {
+        let mut trace = Trace::default();
+        let mut input = work.take("tile", Scalar::F32, &[tile.area.height, tile.area.width, 4]);
+        copy_rect(recording, "tile in", (image, tile.area), (&input, 0, 0), Mode::Replace)?;
+        let mut input_is_kept = false;
+        for (index, conv) in self.convs.iter().enumerate() {
+            let tap = Tap::from_conv(index);
+            let region = tile.region(tap.level());
+            let mut winner = None;
+            if tap.starts_block() && tap.level() > 0 {
+                let (pooled, won) = self.pool(work, recording, tap, &input, &region)?;
+                if !input_is_kept {
+                    work.give(std::mem::replace(&mut input, pooled));
+                } else {
+                    input = pooled;
+                }
+                input_is_kept = false;
+                winner = won;
+            }
+            let channels = conv.bias.shape[0];
+            let output = work.take("feature", Scalar::F32, &[region.height, region.width, channels]);
+            let mask = work.take("mask", Scalar::U32, &mask_shape(region.height, region.width, channels));
+            conv3x3(recording, &conv_name(tap), &input, &conv.weight, &conv.bias, &output, &mask)?;
+            if !input_is_kept {
+                work.give(input);
+            }
+            let mut looked_at = terms.iter().filter(|term| term.tap() == tap).peekable();
+            input_is_kept = looked_at.peek().is_some();
+            if statistics {
+                for term in looked_at {
+                    term.forward(work, recording, &output, &region)?;
+                }
+            }
+            trace.features.push(input_is_kept.then(|| output.clone()));
+            trace.masks.push(mask);
+            trace.winners.push(winner);
+            input = output;
+        }
+        if !input_is_kept {
+            work.give(input);
+        }
+        Ok(trace)
+    }
+
+    fn pool(
+        &self,
+        work: &mut Workspace,
+        recording: &mut Recording,
+        tap: Tap,
+        input: &Tensor,
+        region: &Region,
+    ) -> Result<(Tensor, Option<Tensor>)> {
+        let [height, width, channels] = three(input);
+        let label = format!("pool{}", tap.level());
+        let output = work.take("pooled", Scalar::F32, &[region.height, region.width, channels]);
+        match self.pooling {
+            Pooling::Max => {
+                let winner = work.take("winner", Scalar::U32, &winner_shape(height, width, channels));
+                pool_max(recording, &label, input, &output, &winner)?;
+                Ok((output, Some(winner)))
+            }
+            Pooling::Average => {
+                pool_average(recording, &label, input, &output)?;
+                Ok((output, None))
+            }
+        }
+    }
+
+    fn backward(
+        &self,
+        work: &mut Workspace,
+        recording: &mut Recording,
+        trace: Trace,
+        d_image: &Tensor,
+        tile: &Tile,
+        terms: &[&dyn TapTerm],
+    ) -> Result<()> {
+        let mut gradient: Option<Tensor> = None;
+        let layers = self.convs.iter().zip(trace.features).zip(trace.masks).zip(trace.winners).enumerate();
+        for (index, (((conv, feature), mask), winner)) in layers.rev() {
+            let tap = Tap::from_conv(index);
+            let region = tile.region(tap.level());
+            let [_, inputs, outputs] = three(&conv.weight);
+            let d_output = gradient.take().unwrap_or_else(|| {
+                // Nothing lies deeper: the terms of this layer are the first to add.
+                let fresh = work.take("d_feature", Scalar::F32, &[region.height, region.width, outputs]);
+                recording.clear(fresh.buffer);
+                fresh
+            });
+            if let Some(feature) = feature {
+                for term in terms.iter().filter(|term| term.tap() == tap) {
+                    term.backward(work, recording, &feature, &region, &d_output)?;
+                }
+                work.give(feature);
+            }
+            let mut d_input = work.take("d_feature", Scalar::F32, &[region.height, region.width, inputs]);
+            conv3x3_backward(recording, &conv_name(tap), &d_output, &mask, &conv.weight_rotated, &d_input)?;
+            work.give(d_output);
+            work.give(mask);
+            if tap.starts_block() && tap.level() > 0 {
+                let before = tile.region(tap.level() - 1);
+                let d_unpooled = work.take("d_feature", Scalar::F32, &[before.height, before.width, inputs]);
+                let label = format!("pool{}", tap.level());
+                match winner {
+                    Some(winner) => {
+                        pool_max_backward(recording, &label, &d_input, &winner, &d_unpooled)?;
+                        work.give(winner);
+                    }
+                    None => pool_average_backward(recording, &label, &d_input, &d_unpooled)?,
+                }
+                work.give(std::mem::replace(&mut d_input, d_unpooled));
+            }
+            gradient = Some(d_input);
+        }
+        if let Some(gradient) = gradient {
+            let whole = Rect::whole(tile.area.height, tile.area.width);
+            let to = (d_image, tile.area.top, tile.area.left);
+            copy_rect(recording, "tile out", (&gradient, whole), to, Mode::Add)?;
+            work.give(gradient);
+        }
+        Ok(())
+    }
+}
+
+impl Trace {
+    fn give(self, work: &mut Workspace) {
+        let winners = self.winners.into_iter().flatten();
+        for tensor in self.features.into_iter().flatten().chain(self.masks).chain(winners) {
+            work.give(tensor);
+        }
+    }
+}
+
+fn conv_name(tap: Tap) -> String {
+    tap.to_string().replace("relu", "conv")
+}
+
+/// The dimensions of a tensor that this module made itself with rank 3.
+fn three(tensor: &Tensor) -> [usize; 3] {
+    [0, 1, 2].map(|i| tensor.shape.get(i).copied().unwrap_or(1))
+}

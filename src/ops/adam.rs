@@ -1,0 +1,103 @@
+//! One step of Adam on the picture.
+
+use super::{dims, grid};
+use crate::error::Result;
+use crate::kernel::{Call, Kernel, Real, Slot, float, kernel, params, words};
+use crate::recording::{Launch, Recording, Tensor};
+
+params! {
+    /// Parameters of `adam`.
+    AdamParams {
+        /// Pixels of the picture.
+        pixels: u32,
+        /// Rows of the schedule.
+        iterations: u32,
+        /// Decay of the first moment.
+        beta1: f32,
+        /// Decay of the second moment.
+        beta2: f32,
+    }
+}
+
+/// See `shaders/adam.wgsl`.
+pub static ADAM: Kernel = kernel!(
+    "adam",
+    AdamParams,
+    adam_twin,
+    [
+        float("d_image", "H W 4"),
+        float("schedule", "T 2"),
+        words("step", "1"),
+        float("image", "H W 4"),
+        float("m", "H W 4"),
+        float("v", "H W 4"),
+    ]
+);
+
+/// What a step reads and changes.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamTensors<'a> {
+    /// Gradient, `[H, W, 4]`.
+    pub d_image: &'a Tensor,
+    /// `(rate, epsilon)` of each iteration, `[T, 2]`: see the shader for the two forms.
+    pub schedule: &'a Tensor,
+    /// The iteration, `[1]`.
+    pub step: &'a Tensor,
+    /// Picture, `[H, W, 4]`.
+    pub image: &'a Tensor,
+    /// First moment.
+    pub m: &'a Tensor,
+    /// Second moment.
+    pub v: &'a Tensor,
+}
+
+/// Records one step.
+pub fn adam(recording: &mut Recording, tensors: AdamTensors<'_>, beta1: f32, beta2: f32) -> Result<()> {
+    let [height, width, _] = dims(&ADAM, "image", tensors.image)?;
+    let [iterations, _] = dims(&ADAM, "schedule", tensors.schedule)?;
+    recording.dispatch(
+        &ADAM,
+        &AdamParams { pixels: (height * width) as u32, iterations: iterations as u32, beta1, beta2 },
+        &[
+            ("d_image", tensors.d_image),
+            ("schedule", tensors.schedule),
+            ("step", tensors.step),
+            ("image", tensors.image),
+            ("m", tensors.m),
+            ("v", tensors.v),
+        ],
+        Launch {
+            label: "image".into(),
+            grid: grid((height * width).div_ceil(256), 1),
+            flops: 12 * tensors.image.len() as u64,
+            ..Launch::default()
+        },
+    )
+}
+
+fn adam_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
+    let params: AdamParams = call.params()?;
+    let [
+        Slot::Read(d_image),
+        Slot::Read(schedule),
+        Slot::ReadWords(step),
+        Slot::Write(image),
+        Slot::Write(m),
+        Slot::Write(v),
+    ] = call.slots.as_mut_slice()
+    else {
+        return Err(call.mismatch("set of slots"));
+    };
+    let row = step[0].min(params.iterations.saturating_sub(1)) as usize;
+    let (rate, epsilon) = (schedule[row * 2], schedule[row * 2 + 1]);
+    // 1 - beta is formed in single precision, as the shader forms it.
+    let [beta1, beta2] = [params.beta1, params.beta2].map(T::of);
+    let [rest1, rest2] = [1.0 - params.beta1, 1.0 - params.beta2].map(T::of);
+    for at in 0..image.len() {
+        let g = d_image[at];
+        m[at] = beta1 * m[at] + rest1 * g;
+        v[at] = beta2 * v[at] + rest2 * g * g;
+        image[at] -= rate * m[at] / (v[at].sqrt() + epsilon);
+    }
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! 3x3 convolution with zero padding, bias and ReLU, and its gradient with respect to the input.
+
+use rayon::prelude::*;
+
+use super::{dims, grid};
+use crate::cpu::{Matrix, matmul};
+use crate::error::Result;
+use crate::kernel::{Call, Kernel, Real, Slot, float, kernel, params, words};
+use crate::recording::{Launch, Recording, Tensor};
+
+params! {
+    /// Parameters of both kernels.
+    ConvParams {
+        /// Rows.
+        height: u32,
+        /// Columns.
+        width: u32,
+        /// Channels of the convolution's input.
+        inputs: u32,
+        /// Channels of the convolution's output.
+        outputs: u32,
+    }
+}
+
+/// See `shaders/conv3x3.wgsl`.
+pub static CONV3X3: Kernel = kernel!(
+    "conv3x3",
+    ConvParams,
+    conv3x3_twin,
+    [
+        float("input", "H W Ci"),
+        float("weight", "9 Ci Co"),
+        float("bias", "Co"),
+        float("output", "H W Co"),
+        words("mask", "H/2 W/4 Co/4"),
+    ]
+);
+
+/// See `shaders/conv3x3_backward.wgsl`.
+pub static CONV3X3_BACKWARD: Kernel = kernel!(
+    "conv3x3_backward",
+    ConvParams,
+    conv3x3_backward_twin,
+    [
+        float("d_output", "H W Co"),
+        words("mask", "H/2 W/4 Co/4"),
+        float("weight_rotated", "9 Co Ci"),
+        float("d_input", "H W Ci"),
+    ]
+);
+
+/// Shape of the ReLU mask of an `[H, W, C]` activation: a word per 2x4 pixels and 4 channels.
+pub fn mask_shape(height: usize, width: usize, channels: usize) -> [usize; 3] {
+    [height.div_ceil(2), width.div_ceil(4), channels.div_ceil(4)]
+}
+
+/// Weight of the backward convolution: `[9, Ci, Co]` turned by 180 degrees, channels swapped, `[9, Co, Ci]`.
+pub fn rotated(weight: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
+    let mut rotated = vec![0.0; weight.len()];
+    for tap in 0..9 {
+        for ci in 0..inputs {
+            for co in 0..outputs {
+                rotated[((8 - tap) * outputs + co) * inputs + ci] = weight[(tap * inputs + ci) * outputs + co];
+            }
+        }
+    }
+    rotated
+}
+
+/// Records `output = relu(conv(input, weight) + bias)` and its mask.
+pub fn conv3x3(
+    recording: &mut Recording,
+    label: &str,
+    input: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    output: &Tensor,
+    mask: &Tensor,
+) -> Result<()> {
+    let [height, width, inputs] = dims(&CONV3X3, "input", input)?;
+    let [_, _, outputs] = dims(&CONV3X3, "output", output)?;
+    recording.dispatch(
+        &CONV3X3,
+        &conv_params(height, width, inputs, outputs),
+        &[("input", input), ("weight", weight), ("bias", bias), ("output", output), ("mask", mask)],
+        launch(label, height, width, inputs, outputs),
+    )
+}
+
+/// Records the gradient of [`conv3x3`] with respect to its input; `mask` is the one that the forward pass wrote.
+pub fn conv3x3_backward(
+    recording: &mut Recording,
+    label: &str,
+    d_output: &Tensor,
+    mask: &Tensor,
+    weight_rotated: &Tensor,
+    d_input: &Tensor,
+) -> Result<()> {
+    let [height, width, outputs] = dims(&CONV3X3_BACKWARD, "d_output", d_output)?;
+    let [_, _, inputs] = dims(&CONV3X3_BACKWARD, "d_input", d_input)?;
+    recording.dispatch(
+        &CONV3X3_BACKWARD,
+        &conv_params(height, width, inputs, outputs),
+        &[("d_output", d_output), ("mask", mask), ("weight_rotated", weight_rotated), ("d_input", d_input)],
+        launch(label, height, width, outputs, inputs),
+    )
+}
+
+fn conv_params(height: usize, width: usize, inputs: usize, outputs: usize) -> ConvParams {
+    ConvParams { height: height as u32, width: width as u32, inputs: inputs as u32, outputs: outputs as u32 }
+}
+
+/// Tile choice: 64 pixels x 64 channels, or a tall tile where there are few channels (the gradient of the picture).
+fn launch(label: &str, height: usize, width: usize, depth: usize, columns: usize) -> Launch {
+    let (pixel_threads, channel_threads) = if columns <= 8 { (64, 1) } else { (8, 8) };
+    let blocks = height.div_ceil(2) * width.div_ceil(4);
+    Launch {
+        label: label.into(),
+        constants: vec![("PIXEL_THREADS", f64::from(pixel_threads)), ("CHANNEL_THREADS", f64::from(channel_threads))],
+        grid: grid(blocks.div_ceil(pixel_threads as usize), columns.div_ceil(8 * channel_threads as usize)),
+        flops: 2 * 9 * (depth * columns * height * width) as u64,
+    }
+}
+
+/// Bit of pixel (y, x) and channel c in its mask word.
+fn mask_bit(y: usize, x: usize, c: usize) -> usize {
+    ((y % 2) * 4 + x % 4) * 4 + c % 4
+}
+
+fn conv3x3_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
+    let params: ConvParams = call.params()?;
+    let [Slot::Read(input), Slot::Read(weight), Slot::Read(bias), Slot::Write(output), Slot::WriteWords(mask)] =
+        call.slots.as_mut_slice()
+    else {
+        return Err(call.mismatch("set of slots"));
+    };
+    let (height, width, inputs, outputs) = sizes(&params);
+    let rows = band_rows(width, inputs);
+    let (words_x, quads) = (width.div_ceil(4), outputs.div_ceil(4));
+    output
+        .par_chunks_mut(rows * width * outputs)
+        .zip(mask.par_chunks_mut(rows / 2 * words_x * quads))
+        .enumerate()
+        .for_each_init(Vec::new, |columns, (band, (output, mask))| {
+            lower(columns, input, [height, width, inputs], band * rows, output.len() / (width * outputs));
+            multiply(output, columns, weight, outputs);
+            mask.fill(0);
+            for (pixel, values) in output.chunks_exact_mut(outputs).enumerate() {
+                let (y, x) = (pixel / width, pixel % width);
+                let words = &mut mask[(y / 2 * words_x + x / 4) * quads..][..quads];
+                for (c, (value, bias)) in values.iter_mut().zip(bias.iter()).enumerate() {
+                    *value = (*value + *bias).max(T::zero());
+                    words[c / 4] |= u32::from(*value > T::zero()) << mask_bit(y, x, c);
+                }
+            }
+        });
+    Ok(())
+}
+
+fn conv3x3_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
+    let params: ConvParams = call.params()?;
+    let [Slot::Read(d_output), Slot::ReadWords(mask), Slot::Read(weight), Slot::Write(d_input)] =
+        call.slots.as_mut_slice()
+    else {
+        return Err(call.mismatch("set of slots"));
+    };
+    let (height, width, inputs, outputs) = sizes(&params);
+    let (words_x, quads) = (width.div_ceil(4), outputs.div_ceil(4));
+    let mut gated = vec![T::zero(); d_output.len()];
+    gated.par_chunks_mut(outputs).zip(d_output.par_chunks(outputs)).enumerate().for_each(|(pixel, (gated, values))| {
+        let (y, x) = (pixel / width, pixel % width);
+        let words = &mask[(y / 2 * words_x + x / 4) * quads..][..quads];
+        for (c, (gated, value)) in gated.iter_mut().zip(values).enumerate() {
+            if words[c / 4] >> mask_bit(y, x, c) & 1 == 1 {
+                *gated = *value;
+            }
+        }
+    });
+    let rows = band_rows(width, outputs);
+    d_input.par_chunks_mut(rows * width * inputs).enumerate().for_each_init(Vec::new, |columns, (band, d_input)| {
+        lower(columns, &gated, [height, width, outputs], band * rows, d_input.len() / (width * inputs));
+        multiply(d_input, columns, weight, inputs);
+    });
+    Ok(())
+}
+
+fn sizes(params: &ConvParams) -> (usize, usize, usize, usize) {
+    (params.height as usize, params.width as usize, params.inputs as usize, params.outputs as usize)
+}
+
+/// Rows per band: even, because mask words span two rows; enough pixels for a well-filled matrix product,
+/// few enough for the lowered matrix to stay near the caches.
+fn band_rows(width: usize, channels: usize) -> usize {
+    let pixels = (1 << 19) / (9 * channels);
+    (pixels.min(512) / width).max(2).next_multiple_of(2)
+}
+
+/// Lowers `rows` rows from `first` on: `[rows * W, 9 * C]`, zero outside the picture.
+fn lower<T: Real>(columns: &mut Vec<T>, input: &[T], [height, width, channels]: [usize; 3], first: usize, rows: usize) {
+    columns.clear();
+    for y in first..first + rows {
+        for x in 0..width {
+            for tap in 0..9 {
+                let (source_y, source_x) = (y + tap / 3, x + tap % 3);
+                if source_y == 0 || source_y > height || source_x == 0 || source_x > width {
+                    columns.resize(columns.len() + channels, T::zero());
+                } else {
+                    let at = ((source_y - 1) * width + source_x - 1) * channels;
+                    columns.extend_from_slice(&input[at..at + channels]);
+                }
+            }
+        }
+    }
+}
+
+fn multiply<T: Real>(output: &mut [T], columns: &[T], weight: &[T], channels: usize) {
+    let depth = weight.len() / channels;
+    let pixels = output.len() / channels;
+    matmul(output, [pixels, channels, depth], Matrix::rows(columns, depth), Matrix::rows(weight, channels), false);
+}

@@ -1,0 +1,105 @@
+//! Copies or adds a rectangle of one map into another: tiles out of the picture and back.
+
+use super::{Rect, dims, grid, inside};
+use crate::error::Result;
+use crate::kernel::{Call, Kernel, Real, Slot, float, kernel, params};
+use crate::recording::{Launch, Recording, Tensor};
+
+params! {
+    /// Parameters of `copy_rect`.
+    CopyRectParams {
+        /// Rows of the rectangle.
+        height: u32,
+        /// Columns of the rectangle.
+        width: u32,
+        /// Channels.
+        channels: u32,
+        /// Columns of the source.
+        source_width: u32,
+        /// First row in the source.
+        from_top: u32,
+        /// First column in the source.
+        from_left: u32,
+        /// Columns of the destination.
+        destination_width: u32,
+        /// First row in the destination.
+        to_top: u32,
+        /// First column in the destination.
+        to_left: u32,
+        /// 1 adds into the destination, 0 replaces.
+        accumulate: u32,
+    }
+}
+
+/// See `shaders/copy_rect.wgsl`.
+pub static COPY_RECT: Kernel = kernel!(
+    "copy_rect",
+    CopyRectParams,
+    copy_rect_twin,
+    [float("source", "Hs Ws C"), float("destination", "Hd Wd C"),]
+);
+
+/// Whether a copy replaces or adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// `destination = source`
+    Replace,
+    /// `destination += source`
+    Add,
+}
+
+/// Records a copy of `from` in `source` to `(to_top, to_left)` in `destination`.
+pub fn copy_rect(
+    recording: &mut Recording,
+    label: &str,
+    (source, from): (&Tensor, Rect),
+    (destination, to_top, to_left): (&Tensor, usize, usize),
+    mode: Mode,
+) -> Result<()> {
+    let [source_height, source_width, channels] = dims(&COPY_RECT, "source", source)?;
+    let [destination_height, destination_width, _] = dims(&COPY_RECT, "destination", destination)?;
+    inside(&COPY_RECT, "source", from, source_height, source_width)?;
+    let to = Rect { top: to_top, left: to_left, ..from };
+    inside(&COPY_RECT, "destination", to, destination_height, destination_width)?;
+    recording.dispatch(
+        &COPY_RECT,
+        &CopyRectParams {
+            height: from.height as u32,
+            width: from.width as u32,
+            channels: channels as u32,
+            source_width: source_width as u32,
+            from_top: from.top as u32,
+            from_left: from.left as u32,
+            destination_width: destination_width as u32,
+            to_top: to_top as u32,
+            to_left: to_left as u32,
+            accumulate: u32::from(mode == Mode::Add),
+        },
+        &[("source", source), ("destination", destination)],
+        Launch {
+            label: label.into(),
+            grid: grid((from.area() * channels / 4).div_ceil(256), 1),
+            flops: (from.area() * channels) as u64,
+            ..Launch::default()
+        },
+    )
+}
+
+fn copy_rect_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
+    let params: CopyRectParams = call.params()?;
+    let [Slot::Read(source), Slot::Write(destination)] = call.slots.as_mut_slice() else {
+        return Err(call.mismatch("set of slots"));
+    };
+    let len = params.width as usize * params.channels as usize;
+    for y in 0..params.height as usize {
+        let at = |top: u32, left: u32, width: u32| {
+            ((top as usize + y) * width as usize + left as usize) * params.channels as usize
+        };
+        let from = &source[at(params.from_top, params.from_left, params.source_width)..][..len];
+        let to = &mut destination[at(params.to_top, params.to_left, params.destination_width)..][..len];
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = if params.accumulate == 1 { *to + *from } else { *from };
+        }
+    }
+    Ok(())
+}

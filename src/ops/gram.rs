@@ -1,0 +1,226 @@
+//! Gram matrices over the owned positions of a feature map, and the way back to the features.
+
+use rayon::prelude::*;
+
+use super::{Rect, dims, grid, inside};
+use crate::cpu::{Matrix, matmul};
+use crate::error::Result;
+use crate::kernel::{Call, Kernel, Real, Slot, float, kernel, params};
+use crate::recording::{Launch, Recording, Tensor};
+
+/// Edge of the square of Gram entries that one workgroup computes.
+const TILE: usize = 64;
+
+params! {
+    /// Parameters of `gram`.
+    GramParams {
+        /// Columns of the feature map.
+        width: u32,
+        /// Channels.
+        channels: u32,
+        /// First owned row.
+        top: u32,
+        /// First owned column.
+        left: u32,
+        /// Owned rows.
+        owned_height: u32,
+        /// Owned columns.
+        owned_width: u32,
+        /// Positions per split.
+        split: u32,
+    }
+}
+
+params! {
+    /// Parameters of `gram_reduce`.
+    GramReduceParams {
+        /// Channels.
+        channels: u32,
+        /// Number of splits.
+        splits: u32,
+        /// Factor on the sum: 1 / numel.
+        scale: f32,
+    }
+}
+
+params! {
+    /// Parameters of `gram_backward`.
+    GramBackwardParams {
+        /// Columns of the feature map.
+        width: u32,
+        /// Channels.
+        channels: u32,
+        /// First owned row.
+        top: u32,
+        /// First owned column.
+        left: u32,
+        /// Owned rows.
+        owned_height: u32,
+        /// Owned columns.
+        owned_width: u32,
+    }
+}
+
+/// See `shaders/gram.wgsl`.
+pub static GRAM: Kernel =
+    kernel!("gram", GramParams, gram_twin, [float("feature", "H W C"), float("partial", "S C C")]);
+
+/// See `shaders/gram_reduce.wgsl`.
+pub static GRAM_REDUCE: Kernel =
+    kernel!("gram_reduce", GramReduceParams, gram_reduce_twin, [float("partial", "S C C"), float("gram", "C C")]);
+
+/// See `shaders/gram_backward.wgsl`.
+pub static GRAM_BACKWARD: Kernel = kernel!(
+    "gram_backward",
+    GramBackwardParams,
+    gram_backward_twin,
+    [float("feature", "H W C"), float("d_gram", "C C"), float("d_feature", "H W C"),]
+);
+
+/// Number of splits for so many positions: about a thousand positions each, partial sums of 16 MiB at most.
+pub fn splits(positions: usize, channels: usize) -> usize {
+    let most = ((1 << 22) / (channels * channels)).clamp(1, 64);
+    positions.div_ceil(1024).clamp(1, most)
+}
+
+/// Records `partial[s] = sum of feature ⊗ feature` over the owned positions of each split. `partial` is `[S, C, C]`.
+pub fn gram(recording: &mut Recording, label: &str, feature: &Tensor, owned: Rect, partial: &Tensor) -> Result<()> {
+    let [height, width, channels] = dims(&GRAM, "feature", feature)?;
+    let [splits, _, _] = dims(&GRAM, "partial", partial)?;
+    inside(&GRAM, "feature", owned, height, width)?;
+    let tiles = channels.div_ceil(TILE);
+    recording.dispatch(
+        &GRAM,
+        &GramParams {
+            width: width as u32,
+            channels: channels as u32,
+            top: owned.top as u32,
+            left: owned.left as u32,
+            owned_height: owned.height as u32,
+            owned_width: owned.width as u32,
+            split: owned.area().div_ceil(splits.max(1)) as u32,
+        },
+        &[("feature", feature), ("partial", partial)],
+        Launch {
+            label: label.into(),
+            grid: grid(tiles * (tiles + 1) / 2, splits),
+            flops: (owned.area() * channels * (channels + TILE.min(channels))) as u64,
+            ..Launch::default()
+        },
+    )
+}
+
+/// Records `gram += scale * sum of partial`.
+pub fn gram_reduce(recording: &mut Recording, label: &str, partial: &Tensor, scale: f32, gram: &Tensor) -> Result<()> {
+    let [splits, channels, _] = dims(&GRAM_REDUCE, "partial", partial)?;
+    recording.dispatch(
+        &GRAM_REDUCE,
+        &GramReduceParams { channels: channels as u32, splits: splits as u32, scale },
+        &[("partial", partial), ("gram", gram)],
+        Launch {
+            label: label.into(),
+            grid: grid((channels * channels).div_ceil(256), 1),
+            flops: partial.len() as u64,
+            ..Launch::default()
+        },
+    )
+}
+
+/// Records `d_feature += feature · d_gram` on the owned positions; `d_gram` is symmetric and carries every factor.
+pub fn gram_backward(
+    recording: &mut Recording,
+    label: &str,
+    feature: &Tensor,
+    owned: Rect,
+    d_gram: &Tensor,
+    d_feature: &Tensor,
+) -> Result<()> {
+    let [height, width, channels] = dims(&GRAM_BACKWARD, "feature", feature)?;
+    inside(&GRAM_BACKWARD, "feature", owned, height, width)?;
+    recording.dispatch(
+        &GRAM_BACKWARD,
+        &GramBackwardParams {
+            width: width as u32,
+            channels: channels as u32,
+            top: owned.top as u32,
+            left: owned.left as u32,
+            owned_height: owned.height as u32,
+            owned_width: owned.width as u32,
+        },
+        &[("feature", feature), ("d_gram", d_gram), ("d_feature", d_feature)],
+        Launch {
+            label: label.into(),
+            grid: grid(owned.area().div_ceil(TILE), channels.div_ceil(TILE)),
+            flops: 2 * (owned.area() * channels * channels) as u64,
+            ..Launch::default()
+        },
+    )
+}
+
+fn gram_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
+    let params: GramParams = call.params()?;
+    let [Slot::Read(feature), Slot::Write(partial)] = call.slots.as_mut_slice() else {
+        return Err(call.mismatch("set of slots"));
+    };
+    let (channels, owned_width) = (params.channels as usize, params.owned_width as usize);
+    let positions = params.owned_height as usize * owned_width;
+    partial.par_chunks_mut(channels * channels).enumerate().for_each_init(
+        || (Vec::new(), Vec::new()),
+        |(rows, product), (split, partial)| {
+            let begin = split * params.split as usize;
+            let end = (begin + params.split as usize).min(positions);
+            rows.clear();
+            for position in begin..end {
+                let y = params.top as usize + position / owned_width;
+                let x = params.left as usize + position % owned_width;
+                let at = (y * params.width as usize + x) * channels;
+                rows.extend_from_slice(&feature[at..at + channels]);
+            }
+            product.resize(channels * channels, T::zero());
+            let size = [channels, channels, end.saturating_sub(begin)];
+            matmul(product, size, Matrix::transposed(rows, channels), Matrix::rows(rows, channels), false);
+            for row in 0..channels {
+                let upper = row / TILE * TILE;
+                let range = row * channels + upper..(row + 1) * channels;
+                partial[range.clone()].copy_from_slice(&product[range]);
+            }
+        },
+    );
+    Ok(())
+}
+
+fn gram_reduce_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
+    let params: GramReduceParams = call.params()?;
+    let [Slot::Read(partial), Slot::Write(gram)] = call.slots.as_mut_slice() else {
+        return Err(call.mismatch("set of slots"));
+    };
+    let channels = params.channels as usize;
+    for (at, entry) in gram.iter_mut().enumerate() {
+        let (i, j) = (at / channels, at % channels);
+        let source = if i / TILE > j / TILE { j * channels + i } else { at };
+        let total: T = partial.chunks_exact(channels * channels).map(|split| split[source]).sum();
+        *entry += T::of(params.scale) * total;
+    }
+    Ok(())
+}
+
+fn gram_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
+    let params: GramBackwardParams = call.params()?;
+    let [Slot::Read(feature), Slot::Read(d_gram), Slot::Write(d_feature)] = call.slots.as_mut_slice() else {
+        return Err(call.mismatch("set of slots"));
+    };
+    let channels = params.channels as usize;
+    let row = params.width as usize * channels;
+    let (begin, len) = (params.left as usize * channels, params.owned_width as usize * channels);
+    d_feature
+        .par_chunks_mut(row)
+        .zip(feature.par_chunks(row))
+        .skip(params.top as usize)
+        .take(params.owned_height as usize)
+        .for_each(|(d_feature, feature)| {
+            let size = [params.owned_width as usize, channels, channels];
+            let a = Matrix::rows(&feature[begin..begin + len], channels);
+            matmul(&mut d_feature[begin..begin + len], size, a, Matrix::rows(d_gram, channels), true);
+        });
+    Ok(())
+}

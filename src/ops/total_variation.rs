@@ -1,0 +1,83 @@
+//! Total variation of the picture in its squared form.
+
+use super::dims;
+use super::loss::narrow;
+use crate::error::Result;
+use crate::kernel::{Call, Kernel, Real, Slot, float, kernel, params};
+use crate::recording::{Launch, Recording, Tensor};
+
+params! {
+    /// Parameters of `total_variation`.
+    TotalVariationParams {
+        /// Rows.
+        height: u32,
+        /// Columns.
+        width: u32,
+        /// Weight of a squared difference between rows.
+        row_weight: f32,
+        /// Weight of a squared difference between columns.
+        column_weight: f32,
+    }
+}
+
+/// See `shaders/total_variation.wgsl`.
+pub static TOTAL_VARIATION: Kernel = kernel!(
+    "total_variation",
+    TotalVariationParams,
+    total_variation_twin,
+    [float("image", "H W 4"), float("d_image", "H W 4"), float("partial", "P"),]
+);
+
+/// Records `partial = weighted squared differences` and `d_image += their gradient`.
+pub fn total_variation(
+    recording: &mut Recording,
+    image: &Tensor,
+    row_weight: f32,
+    column_weight: f32,
+    d_image: &Tensor,
+    partial: &Tensor,
+) -> Result<()> {
+    let [height, width, _] = dims(&TOTAL_VARIATION, "image", image)?;
+    let [partials] = dims(&TOTAL_VARIATION, "partial", partial)?;
+    recording.dispatch(
+        &TOTAL_VARIATION,
+        &TotalVariationParams { height: height as u32, width: width as u32, row_weight, column_weight },
+        &[("image", image), ("d_image", d_image), ("partial", partial)],
+        Launch {
+            label: "tv".into(),
+            grid: [partials as u32, 1, 1],
+            flops: 12 * image.len() as u64,
+            ..Launch::default()
+        },
+    )
+}
+
+fn total_variation_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
+    let params: TotalVariationParams = call.params()?;
+    let [Slot::Read(image), Slot::Write(d_image), Slot::Write(partial)] = call.slots.as_mut_slice() else {
+        return Err(call.mismatch("set of slots"));
+    };
+    let (height, width) = (params.height as usize, params.width as usize);
+    let mut sums = vec![0.0; partial.len()];
+    let two = T::of(2.0);
+    for pixel in 0..height * width {
+        let (y, x) = (pixel / width, pixel % width);
+        for at in pixel * 4..pixel * 4 + 4 {
+            for (inside, step, weight) in
+                [(y + 1 < height, width * 4, params.row_weight), (x + 1 < width, 4, params.column_weight)]
+            {
+                if inside {
+                    let weight = T::of(weight);
+                    let difference = image[at + step] - image[at];
+                    d_image[at + step] += two * weight * difference;
+                    d_image[at] -= two * weight * difference;
+                    sums[pixel / 256 % partial.len()] += (weight * difference * difference).wide();
+                }
+            }
+        }
+    }
+    for (partial, sum) in partial.iter_mut().zip(sums) {
+        *partial = narrow(sum);
+    }
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! What a run can be told. [`Config::default`] is the one place for defaults.
+
+use crate::error::{Error, Result};
+use crate::net::plan::Pooling;
+use crate::net::vgg19::Tap;
+use crate::picture::Picture;
+
+/// Size of the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Longest side in pixels, aspect ratio kept, never enlarged.
+    Longest(usize),
+    /// Width and height in pixels; the picture is squashed to fit.
+    Exact(usize, usize),
+    /// The content picture's own size.
+    Native,
+}
+
+/// Where the optimisation starts. Pictures are resampled to the size of the result.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Init {
+    /// The content picture.
+    #[default]
+    Content,
+    /// N(0, 1) per channel around the mean colour, from [`Config::seed`].
+    Noise,
+    /// A picture.
+    Picture(Picture),
+    /// Values `[H, W, 3]` with the mean already subtracted; must have the size of the result.
+    Values {
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+        /// Row-major samples, RGB.
+        values: Vec<f32>,
+    },
+}
+
+/// Orientation of the network's kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Orientation {
+    /// As the network was trained.
+    #[default]
+    True,
+    /// Rows and columns of every kernel swapped, as the article (and much code descended from it) loads them: the
+    /// network sees the picture mirrored along its diagonal.
+    Article,
+}
+
+/// Where Adam's ε stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdamForm {
+    /// TensorFlow 1's: ε is added to the uncorrected √v.
+    #[default]
+    TensorFlow,
+    /// The paper's algorithm 1 and PyTorch's: ε is added to the bias-corrected √v̂.
+    Standard,
+}
+
+/// Settings of the optimiser Adam.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Adam {
+    /// Step size on the 0..255 scale.
+    pub learning_rate: f32,
+    /// Decay of the first moment.
+    pub beta1: f32,
+    /// Decay of the second moment.
+    pub beta2: f32,
+    /// Added to the denominator.
+    pub epsilon: f32,
+    /// Where ε stands.
+    pub form: AdamForm,
+}
+
+/// Settings of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Size of the result.
+    pub size: Size,
+    /// Size of the style picture; `None` = longest side of the result x `style_scale`, never enlarged.
+    pub style_size: Option<Size>,
+    /// Scale of the style picture relative to the result.
+    pub style_scale: f32,
+    /// Activations whose values are kept, with relative weights.
+    pub content_layers: Vec<(Tap, f32)>,
+    /// Activations whose Gram matrices are matched, with relative weights.
+    pub style_layers: Vec<(Tap, f32)>,
+    /// Multiplies every content layer's weight.
+    pub content_weight: f32,
+    /// Multiplies every style layer's weight.
+    pub style_weight: f32,
+    /// Weight of the total variation, 0 switches it off.
+    pub tv_weight: f32,
+    /// Pooling between blocks.
+    pub pooling: Pooling,
+    /// Number of steps.
+    pub iterations: u32,
+    /// The optimiser.
+    pub adam: Adam,
+    /// Starting point.
+    pub init: Init,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// Mean colour that is subtracted, RGB in 0..255; `None` = the weight source's own.
+    pub mean: Option<[f32; 3]>,
+    /// Orientation of the kernels.
+    pub orientation: Orientation,
+    /// Edge of the tiles in pixels; `None` computes the picture as one tile. The result does not depend on it.
+    pub tile: Option<usize>,
+}
+
+fn layers(names: &[(&str, f32)]) -> Vec<(Tap, f32)> {
+    names.iter().filter_map(|(name, weight)| Some((name.parse().ok()?, *weight))).collect()
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            size: Size::Longest(512),
+            style_size: None,
+            style_scale: 1.0,
+            content_layers: layers(&[("relu1_2", 1.0)]),
+            style_layers: layers(&[("relu1_2", 1.0), ("relu2_2", 1.0), ("relu3_2", 1.0)]),
+            content_weight: 1.0,
+            style_weight: 1.0,
+            tv_weight: 0.0,
+            pooling: Pooling::Max,
+            iterations: 500,
+            adam: Adam { learning_rate: 0.5, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, form: AdamForm::TensorFlow },
+            init: Init::Content,
+            seed: 0,
+            mean: None,
+            orientation: Orientation::True,
+            tile: None,
+        }
+    }
+}
+
+impl Config {
+    /// Convolutions that the layers asked for need: how deep to load the weights.
+    pub fn depth(&self) -> usize {
+        self.content_layers.iter().chain(&self.style_layers).map(|(tap, _)| tap.conv() + 1).max().unwrap_or(0)
+    }
+
+    /// Checks every value by itself and against the others.
+    pub fn validate(&self) -> Result<()> {
+        let fail = |option, what: String, hint: &str| Err(Error::Config { option, what, hint: hint.into() });
+        let weighted = [("content-layers", &self.content_layers), ("style-layers", &self.style_layers)];
+        for (option, layers) in weighted {
+            for (i, (tap, weight)) in layers.iter().enumerate() {
+                if !weight.is_finite() || *weight < 0.0 {
+                    return fail(option, format!("weight {weight} of {tap}"), "weights are finite and not negative");
+                }
+                if layers[..i].iter().any(|(other, _)| other == tap) {
+                    return fail(option, format!("{tap} is named twice"), "name each layer once, as layer=weight");
+                }
+            }
+        }
+        if self.depth() == 0 {
+            return fail(
+                "style-layers",
+                "no layer is left to optimise".into(),
+                "give --style-layers or --content-layers, e.g. relu1_2,relu2_2",
+            );
+        }
+        for (option, weight) in [
+            ("content-weight", self.content_weight),
+            ("style-weight", self.style_weight),
+            ("tv-weight", self.tv_weight),
+        ] {
+            if !weight.is_finite() || weight < 0.0 {
+                return fail(option, format!("{weight}"), "give a finite number, 0 or more");
+            }
+        }
+        let positive = [("style-scale", self.style_scale), ("learning-rate", self.adam.learning_rate)];
+        for (option, value) in positive.into_iter().chain([("adam-epsilon", self.adam.epsilon)]) {
+            if !value.is_finite() || value <= 0.0 {
+                return fail(option, format!("{value}"), "give a finite number above 0");
+            }
+        }
+        for (option, beta) in [("adam-beta1", self.adam.beta1), ("adam-beta2", self.adam.beta2)] {
+            if !(0.0..1.0).contains(&beta) {
+                return fail(option, format!("{beta}"), "give a number from 0 up to, but not including, 1");
+            }
+        }
+        if self.iterations == 0 || self.iterations > 1_000_000 {
+            return fail("iterations", format!("{}", self.iterations), "give 1 to 1000000");
+        }
+        if self.tile == Some(0) {
+            return fail("tile", "0".into(), "give the edge of a tile in pixels, e.g. 512");
+        }
+        for size in [Some(self.size), self.style_size].into_iter().flatten() {
+            let sides = match size {
+                Size::Longest(side) => [side, side],
+                Size::Exact(width, height) => [width, height],
+                Size::Native => [1, 1],
+            };
+            if sides.iter().any(|side| !(1..=65_535).contains(side)) {
+                return fail("size", format!("{}x{}", sides[0], sides[1]), "sides are 1 to 65535 pixels");
+            }
+        }
+        if let Some(mean) = self.mean
+            && mean.iter().any(|value| !value.is_finite())
+        {
+            return fail("mean", format!("{mean:?}"), "give three finite numbers, e.g. 123.68,116.779,103.939");
+        }
+        Ok(())
+    }
+}
+
+impl Size {
+    /// The picture at this size.
+    pub fn apply(self, picture: &Picture) -> Picture {
+        match self {
+            Size::Longest(longest) => picture.fitted(longest),
+            Size::Exact(width, height) => picture.resized(width, height),
+            Size::Native => picture.clone(),
+        }
+    }
+}

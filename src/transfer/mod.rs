@@ -1,0 +1,10 @@
+//! Style transfer itself: configuration, losses, and the run.
+
+mod config;
+mod losses;
+mod noise;
+pub mod presets;
+mod run;
+
+pub use config::{Adam, AdamForm, Config, Init, Orientation, Size};
+pub use run::{Report, StyleTransfer};

@@ -1,0 +1,239 @@
+//! safetensors: torchvision's key names with whatever network's values, and this crate's own cache file.
+//!
+//! Only the header and the tensors asked for are read. The format promises that tensors fill the file without gaps;
+//! that and every shape is checked first, so a cut or padded file is refused before a tensor is read.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use ::safetensors::Dtype;
+use ::safetensors::tensor::{Metadata, TensorInfo};
+
+use super::{
+    Conv, Fault, HINT_FETCH, HINT_OTHER, OXFORD_MEAN, OXFORD_RED, OXFORD_UNIT, TOLERANCE, VGG19, Weights, conv,
+    is_oxford, missing, row_major,
+};
+use crate::error::{Error, Result};
+
+/// VGG-19's header has about 5 KB.
+const MAX_HEADER: u64 = 1 << 20;
+/// torchvision's numbers of the 16 convolutions: `features.N.weight`.
+const FEATURES: [usize; 16] = [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34];
+/// torchvision's networks are fed `(x/255 - mean)/std`, RGB.
+const TORCHVISION_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+const TORCHVISION_STD: [f32; 3] = [0.229, 0.224, 0.225];
+const LICENSE: &str =
+    "CC BY 4.0, Visual Geometry Group, University of Oxford; K. Simonyan and A. Zisserman, arXiv:1409.1556";
+
+pub(super) fn read(file: &File, length: u64, depth: usize) -> Result<Weights, Fault> {
+    let source = Source::open(file, length)?;
+    let about = source.header.metadata().clone().unwrap_or_default();
+    if about.get("format").is_some_and(|format| format == "impasto") {
+        return source.cache(&about, depth);
+    }
+    let names = source.header.offset_keys();
+    let Some(prefix) = names.iter().find_map(|name| name.strip_suffix("features.0.weight")) else {
+        let first = names.first().map_or("no tensor", String::as_str);
+        return Err(Fault::new(format!("is not VGG-19: it has {first}, but no features.0.weight"), HINT_OTHER));
+    };
+    if source.header.info(&format!("{prefix}features.1.running_mean")).is_some() {
+        return Err(Fault::new("is VGG-19 with batch normalisation", "use the network without it"));
+    }
+    source.torchvision(prefix, depth)
+}
+
+struct Source<'a> {
+    file: &'a File,
+    header: Metadata,
+    /// Where tensors start.
+    data: u64,
+}
+
+impl<'a> Source<'a> {
+    fn open(mut file: &'a File, length: u64) -> Result<Self, Fault> {
+        let mut size = [0; 8];
+        file.seek(SeekFrom::Start(0))?;
+        file.read_exact(&mut size)?;
+        let size = u64::from_le_bytes(size);
+        if size > MAX_HEADER {
+            return Err(Fault::damaged(format!("its header claims {size} bytes")));
+        }
+        let mut text = String::new();
+        file.take(size).read_to_string(&mut text)?;
+        if (text.len() as u64) < size {
+            return Err(Fault::new(format!("is cut off: {length} bytes are here, its header has {size}"), HINT_FETCH));
+        }
+        let header: Metadata =
+            serde_json::from_str(&text).map_err(|error| Fault::damaged(format!("its header: {error}")))?;
+        let (data, tensors) = (8 + size, header.data_len() as u64);
+        match length.saturating_sub(data).cmp(&tensors) {
+            std::cmp::Ordering::Equal => Ok(Source { file, header, data }),
+            std::cmp::Ordering::Less => {
+                let what =
+                    format!("is cut off: {length} bytes are here, {} belong to it", data.saturating_add(tensors));
+                Err(Fault::new(what, HINT_FETCH))
+            }
+            std::cmp::Ordering::Greater => Err(Fault::damaged("something follows its tensors")),
+        }
+    }
+
+    /// One tensor as f32, in the file's order of values.
+    fn tensor(&self, index: usize, name: &str, shape: &[usize]) -> Result<Vec<f32>, Fault> {
+        let info = self.header.info(name).ok_or_else(|| missing(index))?;
+        if info.shape != shape {
+            let what = format!("{}: {name} is {:?}, VGG-19's is {shape:?}", VGG19[index].0, info.shape);
+            return Err(Fault::new(what, HINT_OTHER));
+        }
+        let (start, end) = info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        let mut file = self.file;
+        file.seek(SeekFrom::Start(self.data + start as u64))?;
+        file.read_exact(&mut bytes)?;
+        Ok(match info.dtype {
+            Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Dtype::F16 => bytes.as_chunks().0.iter().map(|&b| half(u16::from_le_bytes(b))).collect(),
+            Dtype::BF16 => bytes.as_chunks().0.iter().map(|&[a, b]| f32::from_le_bytes([0, 0, a, b])).collect(),
+            other => {
+                let what = format!("{name} holds {other:?}, which is not supported");
+                return Err(Fault::new(what, "convert it to F32, F16 or BF16"));
+            }
+        })
+    }
+
+    /// The file [`save_cache`] writes: kernels as they are used.
+    fn cache(&self, about: &HashMap<String, String>, depth: usize) -> Result<Weights, Fault> {
+        let read = |index: usize| {
+            let (name, inputs, outputs) = VGG19[index];
+            let kernel = self.tensor(index, &format!("{name}.weight"), &[3, 3, inputs, outputs])?;
+            Ok(conv(index, kernel, self.tensor(index, &format!("{name}.bias"), &[outputs])?))
+        };
+        let about = |key: &str| about.get(key).ok_or_else(|| Fault::damaged(format!("its header has no {key}")));
+        let numbers = |key: &str| -> Result<Vec<f32>, Fault> {
+            let bad = |_| Fault::damaged(format!("its header's {key} is no number"));
+            about(key)?.split(',').map(|number| number.parse().map_err(bad)).collect()
+        };
+        let mean = numbers("mean")?.try_into().map_err(|_| Fault::damaged("its header's mean is not r,g,b"))?;
+        let activation_unit = match numbers("activation_unit")?.as_slice() {
+            [unit] if unit.is_finite() && *unit > 0.0 => *unit,
+            unit => return Err(Fault::damaged(format!("its activation_unit is {unit:?}"))),
+        };
+        let convs = (0..depth).map(read).collect::<Result<_, Fault>>()?;
+        Ok(Weights { convs, mean, activation_unit, source: about("source")?.clone() })
+    }
+
+    /// torchvision's names and [Co, Ci, 3, 3]. The values tell whose network it is, and so what it must be fed.
+    fn torchvision(&self, prefix: &str, depth: usize) -> Result<Weights, Fault> {
+        let read = |index: usize| {
+            let (_, inputs, outputs) = VGG19[index];
+            let key = |part| format!("{prefix}features.{}.{part}", FEATURES[index]);
+            let kernel = self.tensor(index, &key("weight"), &[outputs, inputs, 3, 3])?;
+            Ok(conv(index, row_major(&kernel, inputs, outputs, false), self.tensor(index, &key("bias"), &[outputs])?))
+        };
+        let mut convs = (0..depth).map(read).collect::<Result<Vec<Conv>, Fault>>()?;
+        if is_oxford(&convs[0]) {
+            rgb(&mut convs[0])?;
+            let source = "VGG-19 of Oxford in torchvision's layout".into();
+            return Ok(Weights { convs, mean: OXFORD_MEAN, activation_unit: OXFORD_UNIT, source });
+        }
+        // (x/255 - mean)/std = (x - 255 mean)/(255 std): the scale goes into conv1_1, whose zero padding stays zero.
+        let outputs = convs[0].outputs;
+        for (k, values) in convs[0].kernel.chunks_mut(outputs).enumerate() {
+            values.iter_mut().for_each(|value| *value /= 255.0 * TORCHVISION_STD[k % 3]);
+        }
+        let source = "VGG-19 of torchvision".into();
+        Ok(Weights { convs, mean: TORCHVISION_MEAN.map(|m| 255.0 * m), activation_unit: 1.0, source })
+    }
+}
+
+/// Brings the Oxford network's conv1_1 to RGB: conversions of the Caffe model keep its BGR.
+fn rgb(conv1_1: &mut Conv) -> Result<(), Fault> {
+    let outputs = conv1_1.outputs;
+    let red = |ci: usize| {
+        let values = &conv1_1.kernel[ci * outputs..];
+        values.iter().zip(OXFORD_RED).all(|(a, b)| (a - b).abs() < TOLERANCE)
+    };
+    if red(0) {
+        return Ok(());
+    }
+    if !red(2) {
+        return Err(Fault::damaged("it has the Oxford network's biases, but not its kernels"));
+    }
+    for tap in conv1_1.kernel.chunks_mut(3 * outputs) {
+        let (first, last) = tap.split_at_mut(2 * outputs);
+        first[..outputs].swap_with_slice(last);
+    }
+    Ok(())
+}
+
+/// IEEE half to single, exactly.
+fn half(bits: u16) -> f32 {
+    let (exponent, fraction) = (u32::from(bits >> 10 & 31), u32::from(bits & 1023));
+    let magnitude = match exponent {
+        0 => fraction as f32 / (1 << 24) as f32,
+        31 => f32::from_bits(0x7f80_0000 | fraction << 13),
+        _ => f32::from_bits((exponent + 112) << 23 | fraction << 13),
+    };
+    if bits >> 15 == 0 { magnitude } else { -magnitude }
+}
+
+/// Writes `weights` to `path` as safetensors, for [`super::load`] to read: `conv1_1.weight` `[3, 3, Ci, Co]`,
+/// `conv1_1.bias` `[Co]` …, with mean, unit, source and licence in the header. The same weights give the same bytes.
+///
+/// The file appears whole or not at all; several processes may write it at once.
+///
+/// # Errors
+/// [`Error::Output`] if the folder cannot be written to.
+pub fn save_cache(weights: &Weights, path: &Path) -> Result<()> {
+    write(weights, path).map_err(|error| Error::Output {
+        path: path.to_path_buf(),
+        what: error.to_string(),
+        hint: "check that the folder exists, can be written to and has room".into(),
+    })
+}
+
+fn write(weights: &Weights, path: &Path) -> std::io::Result<()> {
+    let license = if weights.convs.first().is_some_and(is_oxford) { LICENSE } else { "see source" };
+    let [r, g, b] = weights.mean;
+    let mut header = serde_json::Map::new();
+    header.insert(
+        "__metadata__".into(),
+        serde_json::json!({
+            "format": "impasto",
+            "source": weights.source,
+            "mean": format!("{r},{g},{b}"),
+            "activation_unit": weights.activation_unit.to_string(),
+            "license": license,
+        }),
+    );
+    let mut end = 0;
+    let mut entry = |name: String, shape: Vec<usize>| -> std::io::Result<()> {
+        let start = end;
+        end += 4 * shape.iter().product::<usize>();
+        let info = TensorInfo { dtype: Dtype::F32, shape, data_offsets: (start, end) };
+        header.insert(name, serde_json::to_value(info)?);
+        Ok(())
+    };
+    for conv in &weights.convs {
+        entry(format!("{}.weight", conv.name), vec![3, 3, conv.inputs, conv.outputs])?;
+        entry(format!("{}.bias", conv.name), vec![conv.outputs])?;
+    }
+    let mut text = serde_json::to_string(&header)?;
+    text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
+
+    // A temporary file's name is only safe to move from within the same file system.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut part = tempfile::NamedTempFile::new_in(folder)?;
+    let mut out = BufWriter::new(part.as_file_mut());
+    out.write_all(&(text.len() as u64).to_le_bytes())?;
+    out.write_all(text.as_bytes())?;
+    for value in weights.convs.iter().flat_map(|conv| conv.kernel.iter().chain(&conv.bias)) {
+        out.write_all(&value.to_le_bytes())?;
+    }
+    out.flush()?;
+    drop(out);
+    part.as_file().sync_all()?;
+    part.persist(path)?;
+    Ok(())
+}

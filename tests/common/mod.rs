@@ -1,0 +1,53 @@
+//! What the integration tests share: test data, engines, visible skips.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use impasto::gpu::{Gpu, GpuChoice, GpuOptions};
+
+/// Says on the terminal, past the test harness's capture, that a test did not run.
+pub(crate) fn skip(what: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED {what}: {why}");
+}
+
+/// The folder of test data: `IMPASTO_SHARED`, else `../shared` beside the repository.
+pub(crate) fn shared(test: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("IMPASTO_SHARED")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    if path.join("golden").is_dir() {
+        return Some(path);
+    }
+    skip(test, &format!("no test data in {} (IMPASTO_SHARED)", path.display()));
+    None
+}
+
+/// An adapter, software ones included. `IMPASTO_TEST_GPU=required` fails without one, `skip` never looks.
+pub(crate) fn gpu(test: &str) -> Option<Gpu> {
+    let wish = std::env::var("IMPASTO_TEST_GPU").unwrap_or_default();
+    if wish == "skip" {
+        skip(test, "IMPASTO_TEST_GPU=skip");
+        return None;
+    }
+    let choice = std::env::var("IMPASTO_TEST_ADAPTER").map_or(GpuChoice::Any, GpuChoice::Name);
+    match Gpu::new(&GpuOptions { choice, ..GpuOptions::default() }) {
+        Ok(gpu) => {
+            let _ = writeln!(std::io::stderr(), "GPU TEST {test}: {}", gpu.name());
+            Some(gpu)
+        }
+        Err(error) if wish == "required" => panic!("IMPASTO_TEST_GPU=required, but {error}"),
+        Err(error) => {
+            skip(test, &error.to_string());
+            None
+        }
+    }
+}
+
+/// ‖a - b‖ / ‖b‖
+pub(crate) fn relative_error(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+    let difference = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
+    difference / norm(&mut b.iter().map(|b| f64::from(*b))).max(f64::MIN_POSITIVE)
+}

@@ -1,0 +1,206 @@
+//! The article's run and two odd ones against an independent float64 implementation (`../shared/golden`).
+//!
+//! Bars: the table "Expected agreement" of the design, direct convolution. `IMPASTO_GOLDEN_ITERATIONS` (default 40 on the
+//! CPU engine, 6 on a software GPU, where an iteration takes seconds; 40 checks everything) sets how far a run is followed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{gpu, relative_error, shared};
+use impasto::cpu::Cpu;
+use impasto::net::plan::Pooling;
+use impasto::net::vgg19::Tap;
+use impasto::picture::{Picture, read_npy};
+use impasto::recording::Backend;
+use impasto::transfer::{Adam, AdamForm, Config, Init, Orientation, Report, Size, StyleTransfer, presets};
+use impasto::weights::{Weights, load};
+
+struct Golden {
+    name: &'static str,
+    content: &'static str,
+    style: &'static str,
+    config: Config,
+    /// Bar of every term over iterations 0..5, and over all 40.
+    terms: [f64; 2],
+    /// Bar of the first gradient, and of the gradient without its worst 1 % of pixels.
+    gradient: [f64; 2],
+    /// The final pictures agree to 1/255 on 99.9 % of values.
+    final_picture: bool,
+}
+
+fn layers(names: &[&str]) -> Vec<(Tap, f32)> {
+    names.iter().map(|name| (name.parse().unwrap(), 1.0)).collect()
+}
+
+fn article(shared: &Path, noise: bool) -> Golden {
+    let mut config = (presets::find("article").unwrap().config)();
+    config.init = Init::Content;
+    if noise {
+        let (shape, values) = read_npy(&shared.join("golden/noise_224.npy")).unwrap();
+        config.init = Init::Values { height: shape[0], width: shape[1], values };
+    }
+    Golden {
+        name: if noise { "article_noise" } else { "article_content" },
+        content: "westlake_224.png",
+        style: "starry_224.png",
+        config,
+        terms: if noise { [1e-4, 1e-4] } else { [1e-3, 5e-3] },
+        gradient: if noise { [1e-5, 1e-5] } else { [1e-3, 1e-5] },
+        final_picture: noise,
+    }
+}
+
+fn odd(pooling: Pooling) -> Golden {
+    let average = pooling == Pooling::Average;
+    Golden {
+        name: if average { "odd_avg" } else { "odd_max" },
+        content: "tubingen_149x101.png",
+        style: "wave_120x90.png",
+        config: Config {
+            size: Size::Native,
+            style_size: Some(Size::Native),
+            content_layers: layers(&["relu2_2", "relu3_1"]),
+            style_layers: layers(&["relu1_1", "relu2_1", "relu3_1", "relu3_4"]),
+            content_weight: 0.5,
+            style_weight: 1000.0,
+            tv_weight: 0.05,
+            pooling,
+            adam: Adam { learning_rate: 2.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, form: AdamForm::TensorFlow },
+            init: Init::Content,
+            orientation: Orientation::True,
+            mean: Some([123.68, 116.779, 103.939]),
+            ..Config::default()
+        },
+        terms: [1e-3, 5e-3],
+        gradient: if average { [1e-5, 1e-5] } else { [1e-3, 1e-5] },
+        final_picture: false,
+    }
+}
+
+fn weights(shared: &Path, depth: usize) -> Weights {
+    load(&shared.join("vgg19/imagenet-vgg-verydeep-19.beta16.PARTIAL.mat"), depth).unwrap()
+}
+
+/// Largest difference of any term, relative to the larger of the reference and a thousandth of the total.
+fn term_error(report: &Report, reference: &serde_json::Value) -> f64 {
+    let total = reference["loss"].as_f64().unwrap();
+    let mut worst = (report.total_loss - total).abs() / total;
+    for (name, value) in report.terms() {
+        let expected = reference[name].as_f64().unwrap_or_else(|| panic!("the reference has no term {name}"));
+        worst = worst.max((f64::from(value) - expected).abs() / expected.abs().max(1e-3 * total));
+    }
+    worst
+}
+
+/// The gradient's relative error without the 1 % of pixels that differ most.
+fn trimmed_error(a: &[f32], b: &[f32]) -> f64 {
+    let mut pixels: Vec<(f64, usize)> =
+        (0..a.len() / 3).map(|p| ((0..3).map(|c| f64::from(a[p * 3 + c] - b[p * 3 + c]).powi(2)).sum(), p)).collect();
+    pixels.sort_by(|a, b| a.0.total_cmp(&b.0));
+    pixels.truncate(pixels.len() - pixels.len().div_ceil(100));
+    let kept =
+        |values: &[f32]| pixels.iter().flat_map(|(_, p)| values[p * 3..p * 3 + 3].to_vec()).collect::<Vec<f32>>();
+    relative_error(&kept(a), &kept(b))
+}
+
+fn follow(backend: &dyn Backend, shared: &Path, golden: Golden, iterations: usize) {
+    let folder = shared.join("golden");
+    let npy = |suffix: &str| read_npy(&folder.join(format!("{}_{suffix}.npy", golden.name))).unwrap().1;
+    let log = std::fs::read_to_string(folder.join(format!("{}_log.json", golden.name))).unwrap();
+    let log: Vec<serde_json::Value> = serde_json::from_str(&log).unwrap();
+    let content = Picture::decode(&folder.join(golden.content)).unwrap();
+    let style = Picture::decode(&folder.join(golden.style)).unwrap();
+    let weights = weights(shared, golden.config.depth());
+    let mean = golden.config.mean.unwrap();
+    let mut job = StyleTransfer::new(backend, &weights, &content, &[style], golden.config).unwrap();
+
+    let mut worst = [0.0_f64; 2];
+    for reference in log.iter().take(iterations) {
+        let report = job.advance(1).unwrap().remove(0);
+        let error = term_error(&report, reference);
+        if report.iteration == 0 {
+            assert_eq!(report.terms().count() + 2, reference.as_object().unwrap().len(), "terms missing");
+            assert!(error <= 1e-5, "{}: iteration 0 differs by {error:.2e}", golden.name);
+            let (gradient, expected) = (job.gradient().unwrap(), npy("grad0"));
+            let errors = [relative_error(&gradient, &expected), trimmed_error(&gradient, &expected)];
+            println!(
+                "{}: first losses {error:.2e}, gradient {:.2e}, trimmed {:.2e}",
+                golden.name, errors[0], errors[1]
+            );
+            assert!(errors[0] <= golden.gradient[0], "{}: gradient differs by {:.2e}", golden.name, errors[0]);
+            assert!(errors[1] <= golden.gradient[1], "{}: trimmed gradient: {:.2e}", golden.name, errors[1]);
+        }
+        let window = usize::from(report.iteration >= 5);
+        worst[window] = worst[window].max(error);
+        let bar = golden.terms[window];
+        assert!(error <= bar, "{}: iteration {} differs by {error:.2e}", golden.name, report.iteration);
+    }
+    println!("{}: terms over 5 iterations {:.2e}, up to {iterations} {:.2e}", golden.name, worst[0], worst[1]);
+    if iterations >= log.len() && golden.final_picture {
+        let picture = job.image().unwrap().rgb;
+        let expected = npy("final");
+        let near = picture.iter().zip(&expected).enumerate();
+        let near = near.filter(|(i, (a, b))| (*a - mean[i % 3] - *b).abs() <= 1.0).count();
+        let share = near as f64 / expected.len() as f64;
+        println!("{}: final picture within 1/255 on {:.3} %", golden.name, 100.0 * share);
+        assert!(share >= 0.999, "{}: only {share} of the final values agree", golden.name);
+    }
+}
+
+fn iterations(default: usize) -> usize {
+    std::env::var("IMPASTO_GOLDEN_ITERATIONS").ok().map_or(default, |n| n.parse().unwrap())
+}
+
+fn on_cpu(test: &str, golden: impl Fn(&Path) -> Golden) {
+    if let Some(shared) = shared(test) {
+        follow(&Cpu, &shared, golden(&shared), iterations(40));
+    }
+}
+
+fn on_gpu(test: &str, golden: impl Fn(&Path) -> Golden) {
+    if let (Some(shared), Some(gpu)) = (shared(test), gpu(test)) {
+        follow(&gpu, &shared, golden(&shared), iterations(6));
+    }
+}
+
+#[test]
+fn the_article_from_noise_on_the_cpu_engine() {
+    on_cpu("article_noise, CPU engine", |shared| article(shared, true));
+}
+
+#[test]
+fn the_article_from_content_on_the_cpu_engine() {
+    on_cpu("article_content, CPU engine", |shared| article(shared, false));
+}
+
+#[test]
+fn an_odd_size_with_max_pooling_on_the_cpu_engine() {
+    on_cpu("odd_max, CPU engine", |_| odd(Pooling::Max));
+}
+
+#[test]
+fn an_odd_size_with_average_pooling_on_the_cpu_engine() {
+    on_cpu("odd_avg, CPU engine", |_| odd(Pooling::Average));
+}
+
+#[test]
+fn the_article_from_noise_on_a_gpu() {
+    on_gpu("article_noise", |shared| article(shared, true));
+}
+
+#[test]
+fn the_article_from_content_on_a_gpu() {
+    on_gpu("article_content", |shared| article(shared, false));
+}
+
+#[test]
+fn an_odd_size_with_max_pooling_on_a_gpu() {
+    on_gpu("odd_max", |_| odd(Pooling::Max));
+}
+
+#[test]
+fn an_odd_size_with_average_pooling_on_a_gpu() {
+    on_gpu("odd_avg", |_| odd(Pooling::Average));
+}
