@@ -9,7 +9,7 @@ mod common;
 use std::path::Path;
 
 use common::{gpu, relative_error, shared};
-use impasto::cpu::Cpu;
+use impasto::cpu::{Cpu, CpuOracle};
 use impasto::net::plan::Pooling;
 use impasto::net::vgg19::Tap;
 use impasto::picture::{Picture, read_npy};
@@ -203,4 +203,11 @@ fn an_odd_size_with_max_pooling_on_a_gpu() {
 #[test]
 fn an_odd_size_with_average_pooling_on_a_gpu() {
     on_gpu("odd_avg", |_| odd(Pooling::Average));
+}
+
+#[test]
+fn the_article_from_noise_in_double_precision() {
+    if let Some(shared) = shared("article_noise, double precision") {
+        follow(&CpuOracle, &shared, article(&shared, true), iterations(2).min(2));
+    }
 }

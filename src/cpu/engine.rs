@@ -14,6 +14,16 @@ impl Backend for Cpu {
     }
 }
 
+/// The CPU in double precision: what the other engines are measured against.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuOracle;
+
+impl Backend for CpuOracle {
+    fn engine(&self) -> Result<Box<dyn Engine>> {
+        Ok(Box::new(CpuEngine::<f64>::new()))
+    }
+}
+
 #[derive(Debug)]
 enum Storage<T> {
     Floats(Vec<T>),

@@ -3,5 +3,5 @@
 mod engine;
 mod matmul;
 
-pub use engine::{Cpu, CpuEngine};
+pub use engine::{Cpu, CpuEngine, CpuOracle};
 pub(crate) use matmul::{Matrix, matmul};

@@ -91,9 +91,9 @@ const OXFORD_RED: [f32; 3] = [0.394_167_04, -0.084_197_07, -0.036_313_14];
 /// Between these and a copy in bf16, whose steps are 2^-8.
 const TOLERANCE: f32 = 4e-3;
 
-const HINT_FETCH: &str = "get the whole file again, e.g. with `impasto weights fetch`";
+const HINT_FETCH: &str = "download the whole file again (the README says where)";
 const HINT_OTHER: &str =
-    "give VGG-19 as imagenet-vgg-verydeep-19.mat or as safetensors, or run `impasto weights fetch`";
+    "give VGG-19 as imagenet-vgg-verydeep-19.mat or as safetensors (the README says where to get it)";
 
 /// What is wrong with a file, for [`load`] to put the path to.
 #[derive(Debug)]
@@ -117,9 +117,7 @@ impl Fault {
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::NotFound => {
-                Fault::new("no such file", "check the path, or get the weights with `impasto weights fetch`")
-            }
+            io::ErrorKind::NotFound => Fault::new("no such file", "check the path, or use --weights builtin"),
             io::ErrorKind::PermissionDenied => Fault::new("no permission to read it", "check the file's permissions"),
             io::ErrorKind::UnexpectedEof => Fault { ended: true, ..Fault::damaged("its data end early") },
             io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => Fault::damaged(error),
@@ -199,7 +197,7 @@ fn format(head: &[u8]) -> Result<Format, Fault> {
     ];
     const HINT_TORCH: &str = "convert it to safetensors in Python: \
         safetensors.torch.save_file(torch.load('vgg19.pth'), 'vgg19.safetensors')";
-    const HINT_HDF5: &str = "in MATLAB save it again with -v7, or run `impasto weights fetch`";
+    const HINT_HDF5: &str = "in MATLAB save it again with -v7";
 
     if head.is_empty() {
         return Err(Fault::new("is empty", HINT_FETCH));
@@ -222,7 +220,7 @@ fn format(head: &[u8]) -> Result<Format, Fault> {
     }
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     Err(if text.starts_with(b"<") {
-        Fault::new("is a web page, not weights", "the download went wrong: run `impasto weights fetch`")
+        Fault::new("is a web page, not weights", "the download went wrong: get the file again (the README says where)")
     } else if head.starts_with(b"MATLAB 5.0 MAT-file") && head.len() < 128 {
         Fault::new(format!("is cut off: {} bytes are here", head.len()), HINT_FETCH)
     } else if mat4(head) {
@@ -245,7 +243,7 @@ fn mat4(head: &[u8]) -> bool {
 
 /// Refuses values no trained layer has: a partial copy of the network passes every other test, and paints nonsense.
 fn plausible(conv: &Conv) -> Result<(), Fault> {
-    const WHOLE: &str = "this copy of the network is incomplete: get the whole file, e.g. with `impasto weights fetch`";
+    const WHOLE: &str = "this copy of the network is incomplete: get the whole file (the README says where)";
     let name = &conv.name;
     if let Some(bad) = conv.kernel.iter().chain(&conv.bias).find(|x| !x.is_finite()) {
         return Err(Fault::damaged(format!("{name} holds {bad}")));
@@ -282,7 +280,10 @@ fn row_major(values: &[f32], inputs: usize, outputs: usize, rows_fastest: bool) 
 }
 
 fn missing(index: usize) -> Fault {
-    Fault::new(format!("{} is missing", VGG19[index].0), "this is not the whole of VGG-19: run `impasto weights fetch`")
+    Fault::new(
+        format!("{} is missing", VGG19[index].0),
+        "this is not the whole of VGG-19: get the file again (the README says where)",
+    )
 }
 
 /// Whether conv1_1 is that of the Oxford network.

@@ -1,0 +1,347 @@
+//! Arguments. Every setting is an `Option` over the preset's configuration, which is where defaults live.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use impasto::error::{Error, Result};
+use impasto::net::plan::Pooling;
+use impasto::net::vgg19::Tap;
+use impasto::picture::{Picture, read_npy};
+use impasto::transfer::presets::{self, Preset};
+use impasto::transfer::{AdamForm, Config, Init, Orientation, Size};
+
+/// Neural style transfer on any GPU, or on none.
+#[derive(Debug, Parser)]
+#[command(name = "impasto", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad input file, \
+4 no usable device or out of memory, 130 interrupted (the picture so far is saved).";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Paint a picture in the style of another
+    Stylize(Stylize),
+    /// Paint the bundled pictures, with no file needed
+    Demo(Demo),
+    /// List adapters and say which one `auto` takes
+    Devices,
+    /// List the presets
+    Presets,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Stylize {
+    /// Picture to paint (PNG, JPEG, WebP, TIFF)
+    pub(crate) content: PathBuf,
+    /// Picture whose style is taken
+    #[arg(long, short, required = true)]
+    pub(crate) style: Vec<PathBuf>,
+    /// Where to write the result; its extension chooses the format
+    #[arg(long, short)]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// Where to write the result
+    #[arg(long, short, default_value = "demo.png")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) options: Options,
+}
+
+#[derive(Args, Debug, Default)]
+pub(crate) struct Options {
+    /// Named settings that the other options start from (see `impasto presets`)
+    #[arg(long)]
+    pub(crate) preset: Option<String>,
+    /// `builtin`, or a file: imagenet-vgg-verydeep-19.mat or VGG-19 as safetensors
+    #[arg(long, value_name = "FILE|builtin", default_value = "builtin")]
+    pub(crate) weights: String,
+    /// `auto` (discrete, then integrated GPU, then the CPU engine), `cpu`, `gpu` (any, software too), a name, or an index
+    #[arg(long, default_value = "auto")]
+    pub(crate) device: String,
+    /// Size of the result: longest side, WxH, or `native`
+    #[arg(long, value_parser = parse_size)]
+    size: Option<Size>,
+    /// Size of the style picture relative to the result
+    #[arg(long, value_name = "FACTOR")]
+    style_scale: Option<f32>,
+    /// Start: `content`, `noise`, a picture, or a .npy of float32 [H, W, 3] with the mean subtracted
+    #[arg(long)]
+    init: Option<String>,
+    /// Seed of the noise
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Number of iterations
+    #[arg(long, short = 'n')]
+    iterations: Option<u32>,
+    /// Step size on the 0..255 scale
+    #[arg(long)]
+    learning_rate: Option<f32>,
+    /// Decay of Adam's first moment
+    #[arg(long)]
+    adam_beta1: Option<f32>,
+    /// Decay of Adam's second moment
+    #[arg(long)]
+    adam_beta2: Option<f32>,
+    /// Adam's epsilon
+    #[arg(long)]
+    adam_epsilon: Option<f32>,
+    /// Where Adam's epsilon stands
+    #[arg(long)]
+    adam_form: Option<AdamFormName>,
+    /// Content layers, e.g. relu2_2,relu3_1=0.5
+    #[arg(long, value_parser = parse_layers, value_name = "LAYER[=WEIGHT],…")]
+    content_layers: Option<Layers>,
+    /// Style layers, e.g. relu1_1,relu2_1=0.5
+    #[arg(long, value_parser = parse_layers, value_name = "LAYER[=WEIGHT],…")]
+    style_layers: Option<Layers>,
+    /// Multiplies every content layer's weight
+    #[arg(long)]
+    content_weight: Option<f32>,
+    /// Multiplies every style layer's weight
+    #[arg(long)]
+    style_weight: Option<f32>,
+    /// Weight of the total variation (smoothness); 0 switches it off
+    #[arg(long)]
+    tv_weight: Option<f32>,
+    /// Pooling between the blocks
+    #[arg(long)]
+    pooling: Option<PoolingName>,
+    /// Mean colour that is subtracted: `vgg`, one number, or R,G,B
+    #[arg(long, value_parser = parse_mean, value_name = "vgg|N|R,G,B")]
+    mean: Option<Mean>,
+    /// Orientation of the kernels: as trained, or transposed as the article loads them
+    #[arg(long)]
+    kernel_orientation: Option<OrientationName>,
+    /// Edge of the tiles in pixels, or `auto` for one tile; the result does not depend on it
+    #[arg(long, value_parser = parse_tile, value_name = "N|auto")]
+    tile: Option<Tile>,
+    /// Save OUT_N.EXT every N iterations (0: never)
+    #[arg(long, value_name = "N")]
+    pub(crate) save_every: Option<u32>,
+    /// Print the loss every N iterations when there is no progress bar
+    #[arg(long, value_name = "N")]
+    pub(crate) print_every: Option<u32>,
+    /// Write one JSON object per iteration: iter, loss and every term
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) log: Option<PathBuf>,
+    /// Replace existing files
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Print errors only
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Print every launch of an iteration and stop
+    #[arg(long)]
+    pub(crate) dump_plan: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum PoolingName {
+    Max,
+    Avg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OrientationName {
+    True,
+    Article,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AdamFormName {
+    Tensorflow,
+    Standard,
+}
+
+/// A list of layers with weights; a type of its own, since clap takes `Vec` for a repeated option.
+#[derive(Clone, Debug)]
+struct Layers(Vec<(Tap, f32)>);
+
+#[derive(Clone, Copy, Debug)]
+struct Tile(Option<usize>);
+
+#[derive(Clone, Copy, Debug)]
+struct Mean(Option<[f32; 3]>);
+
+fn parse_size(text: &str) -> Result<Size, String> {
+    let side = |side: &str| match side.parse::<usize>() {
+        Ok(side) if (1..=65_535).contains(&side) => Ok(side),
+        _ => Err("give the longest side as 512, exact sides as 640x480, or native".to_string()),
+    };
+    match text.split_once(['x', 'X']) {
+        _ if text == "native" => Ok(Size::Native),
+        Some((width, height)) => Ok(Size::Exact(side(width)?, side(height)?)),
+        None => Ok(Size::Longest(side(text)?)),
+    }
+}
+
+fn parse_layers(text: &str) -> Result<Layers, String> {
+    let mut layers = Vec::new();
+    for item in text.split(',').filter(|item| !item.is_empty()) {
+        let (name, weight) = item.split_once('=').unwrap_or((item, "1"));
+        let tap: Tap = name.trim().parse().map_err(|_| {
+            format!("no layer `{name}`: layers are relu1_1 relu1_2 relu2_1 relu2_2 relu3_1 … relu3_4 … relu5_4")
+        })?;
+        let weight = weight.trim().parse().map_err(|_| format!("`{weight}` is not a number, in `{item}`"))?;
+        layers.push((tap, weight));
+    }
+    Ok(Layers(layers))
+}
+
+fn parse_mean(text: &str) -> Result<Mean, String> {
+    if text == "vgg" {
+        return Ok(Mean(Some([123.68, 116.779, 103.939])));
+    }
+    let values: Result<Vec<f32>, _> = text.split(',').map(|value| value.trim().parse()).collect();
+    match values.as_deref() {
+        Ok([grey]) => Ok(Mean(Some([*grey; 3]))),
+        Ok([red, green, blue]) => Ok(Mean(Some([*red, *green, *blue]))),
+        _ => Err("give vgg, one number as 128, or three as 123.68,116.779,103.939".into()),
+    }
+}
+
+fn parse_tile(text: &str) -> Result<Tile, String> {
+    match text.parse() {
+        _ if text == "auto" => Ok(Tile(None)),
+        Ok(edge) if edge > 0 => Ok(Tile(Some(edge))),
+        _ => Err("give the edge of a tile in pixels, e.g. 512, or auto".into()),
+    }
+}
+
+impl Options {
+    /// The preset asked for.
+    pub(crate) fn preset(&self) -> Result<&'static Preset> {
+        let name = self.preset.as_deref().unwrap_or("default");
+        presets::find(name).ok_or_else(|| Error::Config {
+            option: "preset",
+            what: format!("there is no preset `{name}`"),
+            hint: "`impasto presets` lists them".into(),
+        })
+    }
+
+    /// `base` with every option given put over it, checked.
+    pub(crate) fn configure(&self, base: Config) -> Result<Config> {
+        let mut config = base;
+        fn put<T: Clone>(target: &mut T, value: &Option<T>) {
+            if let Some(value) = value {
+                *target = value.clone();
+            }
+        }
+        if self.size.is_some() {
+            // A size of one's own undoes the preset's squashing of the style.
+            config.style_size = None;
+        }
+        put(&mut config.size, &self.size);
+        put(&mut config.style_scale, &self.style_scale);
+        put(&mut config.seed, &self.seed);
+        put(&mut config.iterations, &self.iterations);
+        put(&mut config.adam.learning_rate, &self.learning_rate);
+        put(&mut config.adam.beta1, &self.adam_beta1);
+        put(&mut config.adam.beta2, &self.adam_beta2);
+        put(&mut config.adam.epsilon, &self.adam_epsilon);
+        put(&mut config.content_layers, &self.content_layers.as_ref().map(|layers| layers.0.clone()));
+        put(&mut config.style_layers, &self.style_layers.as_ref().map(|layers| layers.0.clone()));
+        put(&mut config.content_weight, &self.content_weight);
+        put(&mut config.style_weight, &self.style_weight);
+        put(&mut config.tv_weight, &self.tv_weight);
+        put(&mut config.mean, &self.mean.map(|mean| mean.0));
+        put(&mut config.tile, &self.tile.map(|tile| tile.0));
+        if let Some(pooling) = self.pooling {
+            config.pooling = match pooling {
+                PoolingName::Max => Pooling::Max,
+                PoolingName::Avg => Pooling::Average,
+            };
+        }
+        if let Some(orientation) = self.kernel_orientation {
+            config.orientation = match orientation {
+                OrientationName::True => Orientation::True,
+                OrientationName::Article => Orientation::Article,
+            };
+        }
+        if let Some(form) = self.adam_form {
+            config.adam.form = match form {
+                AdamFormName::Tensorflow => AdamForm::TensorFlow,
+                AdamFormName::Standard => AdamForm::Standard,
+            };
+        }
+        if let Some(init) = &self.init {
+            config.init = parse_init(init)?;
+        }
+        config.validate()?;
+        Ok(config)
+    }
+}
+
+fn parse_init(text: &str) -> Result<Init> {
+    let path = Path::new(text);
+    if text == "content" {
+        return Ok(Init::Content);
+    }
+    if text == "noise" {
+        return Ok(Init::Noise);
+    }
+    if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("npy")) {
+        return Ok(Init::Picture(Picture::decode(path)?));
+    }
+    let (shape, values) = read_npy(path)?;
+    let wrong = |what: String| Error::Picture {
+        path: path.into(),
+        what,
+        hint: "save a float32 array of shape [height, width, 3] with finite values".into(),
+    };
+    if values.iter().any(|value| !value.is_finite()) {
+        return Err(wrong("holds NaN or infinity".into()));
+    }
+    match shape[..] {
+        [height, width, 3] => Ok(Init::Values { height, width, values }),
+        _ => Err(wrong(format!("has shape {shape:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn the_argument_tree_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn no_option_changes_a_preset() {
+        for preset in presets::PRESETS {
+            assert_eq!(Options::default().configure((preset.config)()).unwrap(), (preset.config)(), "{}", preset.name);
+        }
+    }
+
+    #[test]
+    fn sizes_layers_and_means_are_read() {
+        assert_eq!(parse_size("512"), Ok(Size::Longest(512)));
+        assert_eq!(parse_size("640x480"), Ok(Size::Exact(640, 480)));
+        assert_eq!(parse_size("native"), Ok(Size::Native));
+        for bad in ["", "0", "-1", "x", "640x", "x480", "99999", "1e3", "640x480x3"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+        let layers = parse_layers("relu1_1,relu2_1=0.5").unwrap().0;
+        assert_eq!(
+            layers.iter().map(|(tap, w)| (tap.to_string(), *w)).collect::<Vec<_>>(),
+            [("relu1_1".to_string(), 1.0), ("relu2_1".to_string(), 0.5)]
+        );
+        assert!(parse_layers("relu9_9").is_err());
+        assert!(parse_layers("relu1_1=x").is_err());
+        assert_eq!(parse_mean("128").unwrap().0, Some([128.0; 3]));
+        assert!(parse_mean("1,2").is_err());
+    }
+}

@@ -1,0 +1,34 @@
+//! Ctrl-C: the first one asks the run to stop and save, the second one quits at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::INTERRUPTED;
+
+/// Set once Ctrl-C was pressed.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Starts listening, on a thread of its own. Where signals cannot be listened to, Ctrl-C simply ends the process.
+    pub(crate) fn listen() -> Interrupt {
+        let interrupt = Interrupt::default();
+        let flag = interrupt.clone();
+        std::thread::spawn(move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+            runtime.block_on(async {
+                while tokio::signal::ctrl_c().await.is_ok() {
+                    if flag.0.swap(true, Ordering::Relaxed) {
+                        std::process::exit(i32::from(INTERRUPTED));
+                    }
+                }
+            });
+        });
+        interrupt
+    }
+
+    /// Whether to stop.
+    pub(crate) fn requested(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,86 @@
+//! The command line: arguments, progress, printing. The only place that prints, and the only one where tokio lives.
+
+mod args;
+mod demo;
+mod info;
+mod interrupt;
+mod progress;
+mod stylize;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use impasto::error::Error;
+
+/// Exit code when Ctrl-C ended a run; the picture so far is saved.
+const INTERRUPTED: u8 = 130;
+
+/// Prints a line to standard output; a closed pipe is not an error.
+macro_rules! out {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($arg)*);
+    }};
+}
+
+/// Prints a line to standard error.
+macro_rules! note {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($arg)*);
+    }};
+}
+
+pub(crate) use {note, out};
+
+/// How a command ended when it did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Done,
+    Interrupted,
+}
+
+/// Parses the arguments, runs the command, and turns its result into an exit code.
+pub(crate) fn run() -> ExitCode {
+    let arguments = args::Arguments::parse();
+    let result = match &arguments.command {
+        args::Command::Stylize(stylize) => stylize::run(stylize),
+        args::Command::Demo(demo) => demo::run(demo),
+        args::Command::Devices => {
+            info::devices();
+            Ok(Outcome::Done)
+        }
+        args::Command::Presets => {
+            info::presets();
+            Ok(Outcome::Done)
+        }
+    };
+    let _ = std::io::stdout().flush();
+    match result {
+        Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
+        Err(error) => {
+            note!("error: {}", one_line(&error.to_string()));
+            if !error.hint().is_empty() {
+                note!("hint: {}", one_line(error.hint()));
+            }
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+/// File names may hold line breaks and control characters; a message is one line.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+/// The documented exit codes: 1 failed, 2 usage, 3 bad input file, 4 no usable device or out of memory.
+fn exit_code(error: &Error) -> u8 {
+    match error {
+        Error::Config { .. } => 2,
+        Error::Weights { .. } | Error::Picture { .. } => 3,
+        Error::NoDevice { .. } | Error::OutOfMemory { .. } | Error::DeviceLost { .. } => 4,
+        _ => 1,
+    }
+}
