@@ -70,11 +70,11 @@ pub fn builtin(depth: usize) -> Weights {
     }
 }
 
-/// Smooth noise over six octaves, larger ones stronger, mostly grey: the spectrum of a photo. `[SIDE, SIDE, 3]`.
+/// Smooth noise over seven octaves of equal strength, mostly grey: about the spectrum of a photo. `[SIDE, SIDE, 3]`.
 fn calibration_picture() -> Vec<f32> {
     let mut picture = vec![0.0; SIDE * SIDE * 3];
-    for octave in 0..6 {
-        let cell = 2 << octave;
+    for octave in 0..7 {
+        let cell = 1 << octave;
         let columns = SIDE / cell + 2;
         let lattice = |y: usize, x: usize, channel: u64| {
             normal(SEED + 100 + octave as u64, ((y * columns + x) * 4) as u64 + channel)
@@ -86,11 +86,11 @@ fn calibration_picture() -> Vec<f32> {
                 let at = |dy, dx| lattice(y / cell + dy, x / cell + dx, channel);
                 let top = at(0, 0) * (1.0 - fx) + at(0, 1) * fx;
                 let bottom = at(1, 0) * (1.0 - fx) + at(1, 1) * fx;
-                (top * (1.0 - fy) + bottom * fy) * cell as f32
+                top * (1.0 - fy) + bottom * fy
             };
             let grey = smooth(3);
             for (channel, value) in rgb.iter_mut().enumerate() {
-                *value += 1.2 * (grey + 0.4 * smooth(channel as u64));
+                *value += 30.0 * (grey + 0.4 * smooth(channel as u64));
             }
         }
     }
