@@ -66,8 +66,7 @@ fn msl(name: &str, module: &Module, info: &ModuleInfo) -> Result<String, String>
         entry_point: Some((ShaderStage::Compute, name.into())),
         ..msl::PipelineOptions::default()
     };
-    let (text, translation) =
-        msl::write_string(module, info, &options, &entry).map_err(|error| error.to_string())?;
+    let (text, translation) = msl::write_string(module, info, &options, &entry).map_err(|error| error.to_string())?;
     translation.entry_point_names.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
     Ok(text)
 }
@@ -97,8 +96,7 @@ fn glsl(name: &str, module: &Module, info: &ModuleInfo) -> Result<String, String
         binding_map: bindings(module).map(|at| (at, at.binding as u8)).collect(),
         ..glsl::Options::default()
     };
-    let entry =
-        glsl::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: name.into(), multiview: None };
+    let entry = glsl::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: name.into(), multiview: None };
     let mut text = String::new();
     glsl::Writer::new(&mut text, module, info, &options, &entry, BoundsCheckPolicies::default())
         .and_then(|mut writer| writer.write())
