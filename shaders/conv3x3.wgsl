@@ -3,7 +3,7 @@
 //         mask [ceil(H/2), ceil(W/4), Co/4]: a word holds output > 0 of 2x4 pixels x 4 channels, bit ((y%2)*4 + x%4)*4 + c.
 // Grid: one workgroup = PIXEL_THREADS blocks of 2x4 pixels x (8 * CHANNEL_THREADS) output channels; blocks run along x
 //       first, fold from grid x into z past 65,535 workgroups; y = channel groups. Outside the picture the input is zero.
-// Writes output and mask (=, not +=). Workgroup memory: 512 bytes * (PIXEL_THREADS + CHANNEL_THREADS) = 8 KiB by default.
+// Writes output and mask (=, not +=). Workgroup memory: 32 * DEPTH * (PIXEL_THREADS + CHANNEL_THREADS) bytes, by default 8 KiB.
 // An implicit GEMM: rows = pixels, columns = output channels, depth ordered (tap, channel) so that the tap is constant
 // within a depth step and no division is needed. Each thread owns 8 pixels x 8 channels in registers.
 // Source: Chetlur et al. 2014, "cuDNN: Efficient Primitives for Deep Learning", section 3 (lowering without the matrix).
@@ -24,7 +24,7 @@ struct Params {
 
 override PIXEL_THREADS: u32 = 8u;
 override CHANNEL_THREADS: u32 = 8u;
-const DEPTH: u32 = 16u; // channels per depth step: four vec4 loads per pixel row, 4 KiB per operand at the default tile
+override DEPTH: u32 = 16u; // channels per depth step, a multiple of 4: 4 KiB per operand at the default tile
 
 // tile_a[k][pixel/4]: DEPTH rows of 2 * PIXEL_THREADS quads along x. tile_b[k][channel/4]: DEPTH rows of 2 * CHANNEL_THREADS.
 var<workgroup> tile_a: array<vec4<f32>, DEPTH * 2u * PIXEL_THREADS>;

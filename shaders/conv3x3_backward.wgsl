@@ -2,8 +2,8 @@
 //                   gate = d_output where the forward output was > 0, else 0 (the ReLU's derivative, 0 at 0)
 // Shapes: d_output [H,W,Co], mask [ceil(H/2), ceil(W/4), Co/4] as conv3x3 wrote it, d_input [H,W,Ci],
 //         weight_rotated [9,Co,Ci]: the forward weight turned by 180 degrees with its channels swapped, packed once.
-// Grid: as conv3x3, with the input channels as columns. PIXEL_THREADS = 64, CHANNEL_THREADS = 1 suits Ci = 4 (the picture).
-// Writes d_input (=, not +=). Workgroup memory: 512 bytes * (PIXEL_THREADS + CHANNEL_THREADS).
+// Grid: as conv3x3, with the input channels as columns. 32 x 1 threads and DEPTH = 8 suit Ci = 4 (the picture).
+// Writes d_input (=, not +=). Workgroup memory: 32 * DEPTH * (PIXEL_THREADS + CHANNEL_THREADS) bytes.
 // The gradient of a convolution with respect to its input is a convolution; only its loads and epilogue differ from
 // conv3x3, but sharing one file would bind unused buffers and hide both.
 
@@ -22,7 +22,7 @@ struct Params {
 
 override PIXEL_THREADS: u32 = 8u;
 override CHANNEL_THREADS: u32 = 8u;
-const DEPTH: u32 = 16u; // channels per depth step: four vec4 loads per pixel row, 4 KiB per operand at the default tile
+override DEPTH: u32 = 16u; // channels per depth step, a multiple of 4: 4 KiB per operand at the default tile
 
 // tile_a[k][pixel/4]: DEPTH rows of 2 * PIXEL_THREADS quads along x. tile_b[k][channel/4]: DEPTH rows of 2 * CHANNEL_THREADS.
 var<workgroup> tile_a: array<vec4<f32>, DEPTH * 2u * PIXEL_THREADS>;

@@ -195,6 +195,8 @@ pub struct Reflection {
     pub params_binding: u32,
     /// `(binding number, access)` of each declared binding, in the order of [`Kernel::bindings`].
     pub bindings: Vec<(u32, Access)>,
+    /// Scalars per element of each declared binding: 4 for `array<vec4<f32>>`. They divide the last dimension.
+    pub lanes: Vec<usize>,
 }
 
 impl Kernel {
@@ -228,19 +230,27 @@ fn reflect(kernel: &Kernel) -> Result<Reflection> {
             naga::AddressSpace::Uniform => params_binding = Some(binding.binding),
             naga::AddressSpace::Storage { access } => {
                 let access = if access.contains(naga::StorageAccess::STORE) { Access::ReadWrite } else { Access::Read };
-                found.insert(name, (binding.binding, access));
+                found.insert(name, (binding.binding, access, lanes(&module, variable.ty)));
             }
             _ => {}
         }
     }
-    let mut bindings = Vec::new();
+    let (mut bindings, mut all_lanes) = (Vec::new(), Vec::new());
     for binding in kernel.bindings {
-        let at = found.remove(binding.name).ok_or_else(|| fail(format!("shader has no binding `{}`", binding.name)))?;
-        bindings.push(at);
+        let (number, access, lanes) =
+            found.remove(binding.name).ok_or_else(|| fail(format!("shader has no binding `{}`", binding.name)))?;
+        bindings.push((number, access));
+        all_lanes.push(lanes);
     }
     if let Some(name) = found.keys().next() {
         return Err(fail(format!("shader binds `{name}`, which the host does not declare")));
     }
     let params_binding = params_binding.ok_or_else(|| fail("shader has no uniform parameters".into()))?;
-    Ok(Reflection { params_binding, bindings, module, info })
+    Ok(Reflection { params_binding, bindings, lanes: all_lanes, module, info })
+}
+
+/// Scalars per element of an array.
+fn lanes(module: &naga::Module, array: naga::Handle<naga::Type>) -> usize {
+    let naga::TypeInner::Array { base, .. } = module.types[array].inner else { return 1 };
+    module.types[base].inner.vector_size_and_scalar().and_then(|(size, _)| size).map_or(1, |size| size as usize)
 }

@@ -227,7 +227,7 @@ fn check(kernel: &'static Kernel, tensors: &[(&'static str, &Tensor)]) -> Result
         expected,
         got,
     };
-    for binding in kernel.bindings {
+    for (binding, lanes) in kernel.bindings.iter().zip(&reflection.lanes) {
         let Some((_, tensor)) = tensors.iter().find(|(name, _)| *name == binding.name) else {
             return Err(fail(binding.name, binding.shape.into(), "nothing".into()));
         };
@@ -244,6 +244,10 @@ fn check(kernel: &'static Kernel, tensors: &[(&'static str, &Tensor)]) -> Result
                 let known = expected.map_or(String::new(), |n| format!(" with {symbol} = {n}"));
                 return Err(fail(binding.name, format!("{}{known}", binding.shape), format!("{:?}", tensor.shape)));
             }
+        }
+        if tensor.shape.last().is_some_and(|size| size % lanes != 0) {
+            let expected = format!("{} with a last dimension that {lanes} divides", binding.shape);
+            return Err(fail(binding.name, expected, format!("{:?}", tensor.shape)));
         }
         ordered.push((*tensor).clone());
     }

@@ -232,10 +232,34 @@ impl Shared {
             });
         }
         if let Some(error) = internal.or(validation) {
+            // What a lost device hands out is invalid, and using it is a validation error: the effect, not the cause.
+            if !self.answers() {
+                return Err(lost("the device has gone away"));
+            }
             return Err(Error::Kernel { kernel: what.into(), what: error.to_string().replace('\n', " ") });
         }
         self.check_lost()?;
         Ok(result)
+    }
+
+    /// Maps a fresh buffer, which fails at once on a lost device. A host's own device has the host's lost callback, so
+    /// the flag does not tell.
+    fn answers(&self) -> bool {
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let probe = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("probe"),
+            size: 4,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let (sender, receiver) = std::sync::mpsc::channel();
+        probe.map_async(wgpu::MapMode::Read, .., move |result| {
+            // The receiver outlives the poll below; a later answer is of no use.
+            let _ = sender.send(result.is_ok());
+        });
+        let polled = self.device.poll(wgpu::PollType::Poll).is_ok();
+        let refused = pollster::block_on(scope.pop()).is_some();
+        polled && !refused && receiver.try_recv() != Ok(false)
     }
 
     pub(super) fn check_lost(&self) -> Result<()> {

@@ -177,6 +177,7 @@ impl GpuEngine {
         }
         let source = self.buffer(buffer, 0)?;
         let shared = self.shared();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let staging = shared.scoped("readback", || {
             let staging = shared.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("readback"),
@@ -187,13 +188,13 @@ impl GpuEngine {
             let mut encoder = shared.device.create_command_encoder(&Default::default());
             encoder.copy_buffer_to_buffer(source, 0, &staging, 0, None);
             shared.queue.submit([encoder.finish()]);
+            // Inside the scope, because mapping a lost device's buffer is an error that panics in a host without a handler.
+            staging.map_async(wgpu::MapMode::Read, .., move |result| {
+                // The receiver waits below; if it is gone, so is the wish for the answer.
+                let _ = sender.send(result);
+            });
             staging
         })?;
-        let (sender, receiver) = std::sync::mpsc::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            // The receiver waits below; if it is gone, so is the wish for the answer.
-            let _ = sender.send(result);
-        });
         self.wait(None)?;
         match receiver.recv_timeout(Duration::from_secs(1)) {
             Ok(Ok(())) => {}

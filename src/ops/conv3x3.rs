@@ -110,13 +110,18 @@ fn conv_params(height: usize, width: usize, inputs: usize, outputs: usize) -> Co
     ConvParams { height: height as u32, width: width as u32, inputs: inputs as u32, outputs: outputs as u32 }
 }
 
-/// Tile choice: 64 pixels x 64 channels, or a tall tile where there are few channels (the gradient of the picture).
+/// Tile choice: 64 pixels x 64 channels, or 256 x 8 where there are few channels (the gradient of the picture). A taller
+/// tile must be shallower: WebGPU promises 16 KiB of workgroup memory.
 fn launch(label: &str, height: usize, width: usize, depth: usize, columns: usize) -> Launch {
-    let (pixel_threads, channel_threads) = if columns <= 8 { (64, 1) } else { (8, 8) };
+    let (pixel_threads, channel_threads, depth_step) = if columns <= 8 { (32, 1, 8) } else { (8, 8, 16) };
     let blocks = height.div_ceil(2) * width.div_ceil(4);
     Launch {
         label: label.into(),
-        constants: vec![("PIXEL_THREADS", f64::from(pixel_threads)), ("CHANNEL_THREADS", f64::from(channel_threads))],
+        constants: vec![
+            ("PIXEL_THREADS", f64::from(pixel_threads)),
+            ("CHANNEL_THREADS", f64::from(channel_threads)),
+            ("DEPTH", f64::from(depth_step)),
+        ],
         grid: grid(blocks.div_ceil(pixel_threads as usize), columns.div_ceil(8 * channel_threads as usize)),
         flops: 2 * 9 * (depth * columns * height * width) as u64,
     }

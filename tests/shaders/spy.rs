@@ -1,0 +1,108 @@
+//! What the plans really launch: recordings of whole runs, taken from an engine that computes nothing.
+
+use std::sync::{Arc, Mutex};
+
+use impasto::error::Result;
+use impasto::kernel::Kernel;
+use impasto::net::plan::Pooling;
+use impasto::ops::KERNELS;
+use impasto::picture::Picture;
+use impasto::recording::{Backend, BufferId, BufferTable, Command, Dispatch, Engine, Program, Recording};
+use impasto::transfer::{Config, Size, StyleTransfer};
+use impasto::weights::builtin::builtin;
+
+/// Values of a shader's overrides.
+pub(crate) type Constants = Vec<(&'static str, f64)>;
+
+#[derive(Clone, Debug, Default)]
+struct Spy {
+    seen: Arc<Mutex<Vec<Dispatch>>>,
+}
+
+#[derive(Debug)]
+struct SpyEngine {
+    spy: Spy,
+    /// Hands out programs; it only ever sees empty recordings.
+    real: Box<dyn Engine>,
+}
+
+impl Backend for Spy {
+    fn engine(&self) -> Result<Box<dyn Engine>> {
+        Ok(Box::new(SpyEngine { spy: self.clone(), real: impasto::cpu::Cpu.engine()? }))
+    }
+}
+
+impl Engine for SpyEngine {
+    fn describe(&self) -> String {
+        "spy".into()
+    }
+    fn allocate(&mut self, _: &BufferTable) -> Result<()> {
+        Ok(())
+    }
+    fn prepare(&mut self, recording: &Recording) -> Result<Program> {
+        let dispatches = recording.commands.iter().filter_map(|command| match command {
+            Command::Dispatch(dispatch) => Some(dispatch.clone()),
+            _ => None,
+        });
+        self.spy.seen.lock().unwrap().extend(dispatches);
+        self.real.prepare(&Recording::new("empty"))
+    }
+    fn run(&mut self, _: Program, _: u32) -> Result<()> {
+        Ok(())
+    }
+    fn write(&mut self, _: BufferId, _: &[f32]) -> Result<()> {
+        Ok(())
+    }
+    fn write_words(&mut self, _: BufferId, _: &[u32]) -> Result<()> {
+        Ok(())
+    }
+    fn read(&mut self, _: BufferId) -> Result<Vec<f32>> {
+        Ok(Vec::new())
+    }
+    fn read_words(&mut self, _: BufferId) -> Result<Vec<u32>> {
+        Ok(Vec::new())
+    }
+}
+
+/// Every launch of runs that differ in size, tiles, pooling and layers.
+pub(crate) fn launches() -> Vec<Dispatch> {
+    let spy = Spy::default();
+    let weights = builtin(9);
+    let layers = |names: &[&str]| names.iter().map(|name| (name.parse().unwrap(), 1.0)).collect::<Vec<_>>();
+    for (width, height, tile, pooling) in
+        [(37, 29, Some(16), Pooling::Max), (1, 1, None, Pooling::Average), (1920, 1080, None, Pooling::Max)]
+    {
+        let picture = Picture { height, width, rgb: vec![100.0; height * width * 3] };
+        let config = Config {
+            size: Size::Native,
+            style_size: Some(Size::Native),
+            content_layers: layers(&["relu1_1", "relu4_1"]),
+            style_layers: layers(&["relu1_1", "relu2_1", "relu3_1", "relu4_1"]),
+            tv_weight: 1.0,
+            pooling,
+            tile,
+            ..Config::default()
+        };
+        StyleTransfer::new(&spy, &weights, &picture, std::slice::from_ref(&picture), config).unwrap();
+    }
+    let seen = spy.seen.lock().unwrap();
+    seen.clone()
+}
+
+/// Every kernel with its defaults and with each set of override values that a run uses.
+pub(crate) fn variants() -> Vec<(&'static Kernel, Constants)> {
+    let mut variants: Vec<(&'static Kernel, Constants)> = KERNELS.iter().map(|kernel| (*kernel, Vec::new())).collect();
+    for launch in launches() {
+        let known = |(kernel, constants): &(&Kernel, Constants)| {
+            kernel.name == launch.kernel.name && *constants == launch.constants
+        };
+        if !variants.iter().any(known) {
+            variants.push((launch.kernel, launch.constants));
+        }
+    }
+    for kernel in KERNELS.iter().filter(|kernel| kernel.source.contains("\noverride ")) {
+        let used = variants.iter().any(|(other, constants)| other.name == kernel.name && !constants.is_empty());
+        assert!(used, "{} has overrides, but no run above launches it: add one that does", kernel.name);
+    }
+    variants
+}
