@@ -1,6 +1,11 @@
 //! The article's run and two odd ones against an independent float64 implementation (`../shared/golden`).
 //!
-//! Bars: the table "Expected agreement" of the design, direct convolution. `IMPASTO_GOLDEN_ITERATIONS` (default 40 on the
+//! Bars: the table "Expected agreement" of the design, direct convolution, with one exception. The design gives 1e-5 for
+//! the first gradient of `article_noise`. Ten million ReLU inputs include some as near to zero as 1.6e-6 (conv2_1, root
+//! mean square 8.6), which single precision puts on the other side: measured 3.2e-5 with two such units (CPU engine), 1.9e-5
+//! with one (GPU kernels), 4e-7 without the 1 % of pixels that see them, 4e-8 for the same recording in double precision.
+//! So the bars are 1e-4 for the whole, 1e-6 (not 1e-5) for the trimmed gradient and for double precision.
+//! `IMPASTO_GOLDEN_ITERATIONS` (default 40 on the
 //! CPU engine, 6 on a software GPU, where an iteration takes seconds; 40 checks everything) sets how far a run is followed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
@@ -47,7 +52,7 @@ fn article(shared: &Path, noise: bool) -> Golden {
         style: "starry_224.png",
         config,
         terms: if noise { [1e-4, 1e-4] } else { [1e-3, 5e-3] },
-        gradient: if noise { [1e-5, 1e-5] } else { [1e-3, 1e-5] },
+        gradient: if noise { [1e-4, 1e-6] } else { [1e-3, 1e-5] },
         final_picture: noise,
     }
 }
@@ -208,6 +213,7 @@ fn an_odd_size_with_average_pooling_on_a_gpu() {
 #[test]
 fn the_article_from_noise_in_double_precision() {
     if let Some(shared) = shared("article_noise, double precision") {
-        follow(&CpuOracle, &shared, article(&shared, true), iterations(2).min(2));
+        let golden = Golden { gradient: [1e-6, 1e-6], terms: [1e-6, 1e-6], ..article(&shared, true) };
+        follow(&CpuOracle, &shared, golden, iterations(2).min(2));
     }
 }

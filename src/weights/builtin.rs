@@ -152,7 +152,7 @@ mod tests {
             .iter()
             .flat_map(|conv| conv.kernel.iter().chain(&conv.bias))
             .fold(0_u64, |hash, value| split_mix(hash ^ u64::from(value.to_bits()), 0));
-        assert_eq!(bits, 0, "print once, then pin");
+        assert_eq!(bits, 3402842493436820267, "the built-in network changed: pictures made with it will, too");
         assert_eq!(weights.convs.iter().map(|conv| conv.bias.len()).collect::<Vec<_>>(), [64, 64, 128]);
     }
 }
