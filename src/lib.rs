@@ -53,3 +53,8 @@ pub mod transfer;
 pub mod weights;
 
 pub use wgpu;
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
