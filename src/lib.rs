@@ -1,5 +1,9 @@
 //! Neural style transfer on any GPU, in hand-written WGSL compute shaders on wgpu.
 
+// The kernels' tests share helpers with the integration tests, which know the crate by this name.
+#[cfg(test)]
+extern crate self as impasto;
+
 pub mod cpu;
 pub mod error;
 pub mod gpu;
