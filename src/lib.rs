@@ -41,6 +41,10 @@
 //! # }
 //! ```
 
+// The kernels' tests share helpers with the integration tests, which know the crate by this name.
+#[cfg(test)]
+extern crate self as impasto;
+
 pub mod cpu;
 pub mod error;
 pub mod gpu;

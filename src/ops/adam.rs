@@ -101,3 +101,36 @@ fn adam_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::testing::{Bench, Case, ELEMENTWISE, MAPS};
+    use super::*;
+
+    #[test]
+    fn adam_agrees_with_its_twin() {
+        let mut bench = Bench::new(&ADAM, ELEMENTWISE);
+        for (i, (height, width)) in MAPS.into_iter().chain([(40, 61)]).enumerate() {
+            // The last step lies beyond the schedule, whose last row then holds.
+            for now in [0, 2, 9] {
+                let mut case = Case::new(format!("{height}x{width}, step {now}"));
+                let shape = [height, width, 4];
+                let d_image = case.random(&shape);
+                let schedule = case.input(&[4, 2], &[0.5, 1e-3, 0.4, 1e-2, 0.3, 1e-1, 0.2, 1.0]);
+                let step = case.words(&[now], false);
+                let image = case.update_where(&shape, |_| true);
+                let m = case.update_where(&shape, |_| true);
+                let v = case.update_with(&shape, &case.noise(&shape).iter().map(|v| v.abs()).collect::<Vec<_>>());
+                let tensors =
+                    AdamTensors { d_image: &d_image, schedule: &schedule, step: &step, image: &image, m: &m, v: &v };
+                adam(&mut case.recording, tensors, 0.9, 0.999).unwrap();
+                if i % 3 == 2 {
+                    case.fold();
+                }
+                bench.run(&case);
+            }
+        }
+        bench.finish();
+    }
+}

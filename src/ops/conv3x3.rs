@@ -223,3 +223,85 @@ fn multiply<T: Real>(output: &mut [T], columns: &[T], weight: &[T], channels: us
     let pixels = output.len() / channels;
     matmul(output, [pixels, channels, depth], Matrix::rows(columns, depth), Matrix::rows(weight, channels), false);
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::testing::{Bench, CHANNELS, Case, MAPS, PRODUCTS};
+    use super::*;
+
+    /// `(H, W, Ci, Co)`: every map with every Ci and with every Co, without the most expensive combinations.
+    fn shapes() -> impl Iterator<Item = [usize; 4]> {
+        let pairs = (0..CHANNELS.len()).flat_map(|i| [0, 1, 3].map(|step| (CHANNELS[i], CHANNELS[(i + step) % 6])));
+        let all = pairs.flat_map(|(a, b)| MAPS.map(|(height, width)| [height, width, a, b]));
+        all.filter(|[height, width, a, b]| height * width * a * b <= 1_200_000)
+    }
+
+    fn name([height, width, inputs, outputs]: [usize; 4], folded: bool) -> String {
+        format!("{height}x{width}x{inputs} to {outputs}{}", if folded { ", folded grid" } else { "" })
+    }
+
+    /// The mask by its definition, from an output.
+    fn mask_of(output: &[f32], height: usize, width: usize, channels: usize) -> Vec<u32> {
+        let [rows, words_x, quads] = mask_shape(height, width, channels);
+        let mut mask = vec![0; rows * words_x * quads];
+        for (at, value) in output.iter().enumerate() {
+            let (y, x, c) = (at / channels / width, at / channels % width, at % channels);
+            let bit = ((y % 2) * 4 + x % 4) * 4 + c % 4;
+            mask[(y / 2 * words_x + x / 4) * quads + c / 4] |= u32::from(*value > 0.0) << bit;
+        }
+        mask
+    }
+
+    #[test]
+    fn conv3x3_agrees_with_its_twin_and_its_mask_with_its_output() {
+        let mut bench = Bench::new(&CONV3X3, PRODUCTS);
+        for (i, [height, width, inputs, outputs]) in shapes().enumerate() {
+            let folded = i % 5 == 4;
+            let mut case = Case::new(name([height, width, inputs, outputs], folded));
+            let input = case.random(&[height, width, inputs]);
+            let spread = 1.0 / (3.0 * inputs as f32).sqrt();
+            let weight: Vec<f32> = case.noise(&[9, inputs, outputs]).iter().map(|value| spread * value).collect();
+            let weight = case.input(&[9, inputs, outputs], &weight);
+            let bias = case.random(&[outputs]);
+            let output = case.output(&[height, width, outputs]);
+            let mask = case.output_mask(&mask_shape(height, width, outputs));
+            conv3x3(&mut case.recording, "test", &input, &weight, &bias, &output, &mask).unwrap();
+            if folded {
+                case.fold();
+            }
+            bench.run_and(&case, |ran| {
+                let expected = mask_of(&ran.floats(&output), height, width, outputs);
+                assert_eq!(ran.words(&mask), expected, "{}: mask", ran.name);
+            });
+        }
+        bench.finish();
+    }
+
+    #[test]
+    fn conv3x3_backward_agrees_with_its_twin_under_any_mask() {
+        let mut bench = Bench::new(&CONV3X3_BACKWARD, PRODUCTS);
+        for (i, [height, width, inputs, outputs]) in shapes().enumerate() {
+            let folded = i % 5 == 4;
+            let mut case = Case::new(name([height, width, inputs, outputs], folded));
+            let d_output = case.random(&[height, width, outputs]);
+            let mask = case.random_words(&mask_shape(height, width, outputs));
+            let weight = case.random(&[9, outputs, inputs]);
+            let d_input = case.output(&[height, width, inputs]);
+            conv3x3_backward(&mut case.recording, "test", &d_output, &mask, &weight, &d_input).unwrap();
+            if folded {
+                case.fold();
+            }
+            bench.run(&case);
+        }
+        bench.finish();
+    }
+
+    #[test]
+    fn turning_a_weight_twice_gives_it_back() {
+        let weight: Vec<f32> = (0..9 * 4 * 8).map(|i| i as f32).collect();
+        let turned = rotated(&weight, 4, 8);
+        assert_eq!(turned[(8 * 8 + 5) * 4 + 3], weight[3 * 8 + 5], "tap 0 becomes tap 8");
+        assert_eq!(rotated(&turned, 8, 4), weight);
+    }
+}

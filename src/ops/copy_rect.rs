@@ -103,3 +103,34 @@ fn copy_rect_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::testing::{Bench, Case, ELEMENTWISE, maps, owned, within};
+    use super::*;
+
+    #[test]
+    fn copy_rect_writes_its_rectangle_and_nothing_else() {
+        let mut bench = Bench::new(&COPY_RECT, ELEMENTWISE);
+        for (i, [height, width, channels]) in maps().enumerate() {
+            let from = owned(height, width, i);
+            let (top, left) = (i % 3, i % 4);
+            let destination = [top + from.height + i % 2, left + from.width + i % 5, channels];
+            let mode = if i % 2 == 0 { Mode::Replace } else { Mode::Add };
+            let mut case = Case::new(format!("{from:?} of {height}x{width}x{channels}, {mode:?}"));
+            let source = case.random(&[height, width, channels]);
+            let written = within(Rect { top, left, ..from }, destination[1], channels);
+            let destination = match mode {
+                Mode::Replace => case.output_where(&destination, written),
+                Mode::Add => case.update_where(&destination, written),
+            };
+            copy_rect(&mut case.recording, "test", (&source, from), (&destination, top, left), mode).unwrap();
+            if i % 7 == 6 {
+                case.fold();
+            }
+            bench.run(&case);
+        }
+        bench.finish();
+    }
+}

@@ -224,3 +224,71 @@ fn gram_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
         });
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::testing::{Bench, CHANNELS, Case, PRODUCTS, maps, owned, within};
+    use super::*;
+
+    #[test]
+    fn gram_agrees_with_its_twin_on_rectangles_and_splits() {
+        let mut bench = Bench::new(&GRAM, PRODUCTS);
+        for (i, [height, width, channels]) in maps().enumerate() {
+            let rect = owned(height, width, i / 2);
+            // 5 splits of a few positions leave some without any.
+            let splits = [1, 2, 3, 5][i % 4];
+            let mut case = Case::new(format!("{rect:?} of {height}x{width}x{channels}, {splits} splits"));
+            let feature = case.random(&[height, width, channels]);
+            let upper = move |at: usize| at / channels % channels / TILE <= at % channels / TILE;
+            let partial = case.output_where(&[splits, channels, channels], upper);
+            gram(&mut case.recording, "test", &feature, rect, &partial).unwrap();
+            bench.run(&case);
+        }
+        bench.finish();
+    }
+
+    #[test]
+    fn gram_reduce_mirrors_the_upper_tiles_and_adds_every_split() {
+        let mut bench = Bench::new(&GRAM_REDUCE, PRODUCTS);
+        let channels = (1..=33).map(|quads| 4 * quads).chain([192, 200, 256]);
+        for (i, channels) in channels.chain(CHANNELS).enumerate() {
+            let splits = [1, 2, 3, 7][i % 4];
+            let mut case = Case::new(format!("{channels} channels, {splits} splits"));
+            let mut values = case.noise(&[splits, channels, channels]);
+            for (at, value) in values.iter_mut().enumerate() {
+                // gram leaves what lies below the diagonal's tiles unwritten.
+                if at / channels % channels / TILE > at % channels / TILE {
+                    *value = f32::NAN;
+                }
+            }
+            let partial = case.input(&[splits, channels, channels], &values);
+            let gram = case.update_where(&[channels, channels], |_| true);
+            gram_reduce(&mut case.recording, "test", &partial, 0.37, &gram).unwrap();
+            if i % 3 == 2 {
+                case.fold();
+            }
+            bench.run(&case);
+        }
+        bench.finish();
+    }
+
+    #[test]
+    fn gram_backward_agrees_with_its_twin_and_adds_on_owned_positions_only() {
+        let mut bench = Bench::new(&GRAM_BACKWARD, PRODUCTS);
+        for (i, [height, width, channels]) in maps().enumerate() {
+            let rect = owned(height, width, i / 2);
+            let mut case = Case::new(format!("{rect:?} of {height}x{width}x{channels}"));
+            let feature = case.random(&[height, width, channels]);
+            // Not symmetric, so that swapped indices show.
+            let d_gram = case.random(&[channels, channels]);
+            let d_feature = case.update_where(&[height, width, channels], within(rect, width, channels));
+            gram_backward(&mut case.recording, "test", &feature, rect, &d_gram, &d_feature).unwrap();
+            if i % 3 == 2 {
+                case.fold();
+            }
+            bench.run(&case);
+        }
+        bench.finish();
+    }
+}

@@ -269,3 +269,78 @@ fn log_losses_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
 pub(super) fn narrow<T: Real>(sum: f64) -> T {
     T::from(sum).unwrap_or_else(T::nan)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::testing::{Bench, Case, ELEMENTWISE, maps, owned, within};
+    use super::*;
+
+    #[test]
+    fn style_loss_agrees_with_its_twin() {
+        let mut bench = Bench::new(&STYLE_LOSS, ELEMENTWISE);
+        for channels in (1..=34).map(|quads| 4 * quads).chain([192, 200, 252, 256, 260, 512]) {
+            let mut case = Case::new(format!("{channels} channels"));
+            let gram = case.random(&[channels, channels]);
+            let target = case.random(&[channels, channels]);
+            let d_gram = case.output(&[channels, channels]);
+            let partial = case.output(&[style_partials(channels)]);
+            style_loss(&mut case.recording, "test", &gram, &target, 0.37, &d_gram, &partial).unwrap();
+            bench.run(&case);
+        }
+        bench.finish();
+    }
+
+    #[test]
+    fn content_loss_agrees_with_its_twin_and_adds_on_owned_positions_only() {
+        let mut bench = Bench::new(&CONTENT_LOSS, ELEMENTWISE);
+        for (i, [height, width, channels]) in maps().enumerate() {
+            let rect = owned(height, width, i);
+            let (top, left) = (i % 3, i % 4);
+            let mut case = Case::new(format!("{rect:?} of {height}x{width}x{channels}"));
+            let feature = case.random(&[height, width, channels]);
+            let target = case.random(&[top + rect.height + i % 2, left + rect.width + i % 5, channels]);
+            let d_feature = case.update_where(&[height, width, channels], within(rect, width, channels));
+            let partial = case.output(&[[1, 2, 5][i % 3]]);
+            let target = (&target, top, left);
+            content_loss(&mut case.recording, "test", (&feature, rect), target, 0.37, &d_feature, &partial).unwrap();
+            bench.run(&case);
+        }
+        bench.finish();
+    }
+
+    #[test]
+    fn sum_reduce_adds_every_partial_sum_into_its_slot() {
+        let mut bench = Bench::new(&SUM_REDUCE, ELEMENTWISE);
+        let near_a_power = (0..=12).flat_map(|power| [1_usize << power, (1 << power) + 1, (2 << power) - 1]);
+        for (i, count) in near_a_power.chain([100, 300, 700, 5000]).enumerate() {
+            let mut case = Case::new(format!("{count} partial sums"));
+            // Partial sums of squares are not negative.
+            let values: Vec<f32> = case.noise(&[count]).iter().map(|value| value.abs()).collect();
+            let partial = case.input(&[count], &values);
+            let terms = 1 + i % 7;
+            let slot = i % terms;
+            let losses = case.update_where(&[terms], move |at| at == slot);
+            sum_reduce(&mut case.recording, "test", &partial, 0.37, &losses, slot).unwrap();
+            bench.run(&case);
+        }
+        bench.finish();
+    }
+
+    #[test]
+    fn log_losses_fills_one_row_of_the_ring_and_counts_on() {
+        let mut bench = Bench::new(&LOG_LOSSES, ELEMENTWISE);
+        for terms in 1..=8 {
+            for (capacity, step) in [(1, 0), (1, 5), (3, 2), (3, 3), (32, 31), (32, 4_000_000_001_u32)] {
+                let mut case = Case::new(format!("{terms} terms, step {step} of {capacity}"));
+                let losses = case.random(&[terms]);
+                let row = step as usize % capacity;
+                let ring = case.output_where(&[capacity, terms], move |at| at / terms == row);
+                let counter = case.words(&[step], true);
+                log_losses(&mut case.recording, &losses, &ring, &counter).unwrap();
+                bench.run_and(&case, |ran| assert_eq!(ran.words(&counter), [step + 1], "{}", ran.name));
+            }
+        }
+        bench.finish();
+    }
+}

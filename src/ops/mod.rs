@@ -8,6 +8,8 @@ pub mod copy_rect;
 pub mod gram;
 pub mod loss;
 pub mod pool;
+#[cfg(test)]
+mod testing;
 pub mod total_variation;
 
 use crate::error::{Error, Result};

@@ -223,3 +223,112 @@ fn pool_average_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     });
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::testing::{Bench, Case, ELEMENTWISE, maps};
+    use super::*;
+
+    fn case([height, width, channels]: [usize; 3], folded: bool) -> Case {
+        Case::new(format!("{height}x{width}x{channels}{}", if folded { ", folded grid" } else { "" }))
+    }
+
+    /// Shape of the pooled map.
+    fn pooled([height, width, channels]: [usize; 3]) -> [usize; 3] {
+        [height.div_ceil(2), width.div_ceil(2), channels]
+    }
+
+    /// The winners by their definition, from an input: the first of the largest.
+    fn winners_of(input: &[f32], [height, width, channels]: [usize; 3]) -> Vec<u32> {
+        let [_, words_x, quads] = winner_shape(height, width, channels);
+        let mut winners = vec![0; winner_shape(height, width, channels).iter().product()];
+        for y in 0..height.div_ceil(2) {
+            for x in 0..width.div_ceil(2) {
+                for c in 0..channels {
+                    let inside = |k: usize| {
+                        let (y, x) = (2 * y + k / 2, 2 * x + k % 2);
+                        (y < height && x < width).then(|| input[(y * width + x) * channels + c])
+                    };
+                    let values = [0, 1, 2, 3].map(|k| inside(k).unwrap_or(f32::NEG_INFINITY));
+                    let largest = values.into_iter().fold(f32::NEG_INFINITY, f32::max);
+                    let first = values.iter().position(|value| *value == largest).unwrap() as u32;
+                    winners[(y * words_x + x / 4) * quads + c / 4] |= first << ((x % 4 * 4 + c % 4) * 2);
+                }
+            }
+        }
+        winners
+    }
+
+    #[test]
+    fn pool_max_agrees_with_its_twin_and_its_winners_with_its_input() {
+        let mut bench = Bench::new(&POOL_MAX, ELEMENTWISE);
+        for (i, shape) in maps().enumerate() {
+            let mut case = case(shape, i % 5 == 4);
+            let mut values = case.noise(&shape);
+            if i % 2 == 0 {
+                // Few levels, so that windows tie.
+                values.iter_mut().for_each(|value| *value = (*value * 2.0).round());
+            }
+            let input = case.input(&shape, &values);
+            let output = case.output(&pooled(shape));
+            let winner = case.output_words(&winner_shape(shape[0], shape[1], shape[2]));
+            pool_max(&mut case.recording, "test", &input, &output, &winner).unwrap();
+            if i % 5 == 4 {
+                case.fold();
+            }
+            let expected = winners_of(&values, shape);
+            bench.run_and(&case, |ran| assert_eq!(ran.words(&winner), expected, "{}: winners", ran.name));
+        }
+        bench.finish();
+    }
+
+    #[test]
+    fn pool_max_backward_agrees_with_its_twin_under_any_winners() {
+        let mut bench = Bench::new(&POOL_MAX_BACKWARD, ELEMENTWISE);
+        for (i, shape) in maps().enumerate() {
+            let mut case = case(shape, i % 5 == 4);
+            let d_output = case.random(&pooled(shape));
+            let winner = case.random_words(&winner_shape(shape[0], shape[1], shape[2]));
+            let d_input = case.output(&shape);
+            pool_max_backward(&mut case.recording, "test", &d_output, &winner, &d_input).unwrap();
+            if i % 5 == 4 {
+                case.fold();
+            }
+            bench.run(&case);
+        }
+        bench.finish();
+    }
+
+    #[test]
+    fn pool_average_agrees_with_its_twin() {
+        let mut bench = Bench::new(&POOL_AVERAGE, ELEMENTWISE);
+        for (i, shape) in maps().enumerate() {
+            let mut case = case(shape, i % 5 == 4);
+            let input = case.random(&shape);
+            let output = case.output(&pooled(shape));
+            pool_average(&mut case.recording, "test", &input, &output).unwrap();
+            if i % 5 == 4 {
+                case.fold();
+            }
+            bench.run(&case);
+        }
+        bench.finish();
+    }
+
+    #[test]
+    fn pool_average_backward_agrees_with_its_twin() {
+        let mut bench = Bench::new(&POOL_AVERAGE_BACKWARD, ELEMENTWISE);
+        for (i, shape) in maps().enumerate() {
+            let mut case = case(shape, i % 5 == 4);
+            let d_output = case.random(&pooled(shape));
+            let d_input = case.output(&shape);
+            pool_average_backward(&mut case.recording, "test", &d_output, &d_input).unwrap();
+            if i % 5 == 4 {
+                case.fold();
+            }
+            bench.run(&case);
+        }
+        bench.finish();
+    }
+}

@@ -81,3 +81,26 @@ fn total_variation_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::testing::{Bench, Case, ELEMENTWISE, MAPS};
+    use super::*;
+
+    #[test]
+    fn total_variation_agrees_with_its_twin() {
+        let mut bench = Bench::new(&TOTAL_VARIATION, ELEMENTWISE);
+        for (height, width) in MAPS.into_iter().chain([(40, 61), (1, 1000)]) {
+            for (partials, weights) in [(1, (0.3, 0.7)), (2, (0.0, 1.5)), (5, (1.5, 0.0))] {
+                let mut case = Case::new(format!("{height}x{width}, {partials} partial sums"));
+                let image = case.random(&[height, width, 4]);
+                let d_image = case.update_where(&[height, width, 4], |_| true);
+                let partial = case.output(&[partials]);
+                total_variation(&mut case.recording, &image, weights.0, weights.1, &d_image, &partial).unwrap();
+                bench.run(&case);
+            }
+        }
+        bench.finish();
+    }
+}

@@ -51,3 +51,16 @@ pub(crate) fn relative_error(a: &[f32], b: &[f32]) -> f64 {
     let difference = norm(&mut a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)));
     difference / norm(&mut b.iter().map(|b| f64::from(*b))).max(f64::MIN_POSITIVE)
 }
+
+/// `count` seeded numbers, uniform in -1..1: SplitMix64 of a counter, so that a longer request starts with the same ones.
+pub(crate) fn noise(seed: u64, count: usize) -> Vec<f32> {
+    (0..count as u64).map(|counter| (random_word(seed, counter) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
+}
+
+/// The `counter`-th 32-bit word of a seeded stream.
+pub(crate) fn random_word(seed: u64, counter: u64) -> u32 {
+    let mut z = (seed << 32).wrapping_add(counter + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)) as u32
+}

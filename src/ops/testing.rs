@@ -1,0 +1,326 @@
+//! The bench of the kernels' tests: one launch on the GPU and on the CPU engine, both against the twin in f64.
+//!
+//! Every buffer is longer than its tensor. What lies behind the tensor is poison: a kernel that reads it computes NaN, and
+//! one that writes it is caught. Outputs start as poison too, except those that a kernel adds to, which start random.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+
+use super::Rect;
+use crate::cpu::CpuEngine;
+use crate::gpu::Gpu;
+use crate::kernel::{Kernel, Scalar};
+use crate::recording::{Backend, BufferTable, Command, Engine, Purpose, Recording, Tensor};
+pub(super) use common::{noise, random_word};
+
+/// Elements behind every tensor.
+const GUARD: usize = 64;
+/// A signalling NaN, which arithmetic never gives: even adding zero to it shows, since that makes it quiet.
+const POISON: u32 = 0x7f80_dead;
+
+/// How closely a result must agree with the twin.
+#[derive(Clone, Copy)]
+pub(super) struct Bars {
+    /// Σ(a-b)² / Σb² of a tensor.
+    nmse: f64,
+    /// Of every element: |a-b| ≤ element · (|b| + root mean square of b).
+    element: f64,
+}
+
+/// A handful of roundings per element.
+pub(super) const ELEMENTWISE: Bars = Bars { nmse: 1e-12, element: 3e-6 };
+/// Sums of hundreds of products.
+pub(super) const PRODUCTS: Bars = Bars { nmse: 1e-11, element: 2e-5 };
+
+/// Height and width of maps: every small parity, thin ones, and one that no tile divides.
+pub(super) const MAPS: [(usize, usize); 14] = [
+    (1, 1),
+    (1, 2),
+    (2, 1),
+    (2, 2),
+    (3, 3),
+    (1, 7),
+    (7, 1),
+    (7, 7),
+    (5, 8),
+    (8, 5),
+    (17, 33),
+    (1, 50),
+    (50, 1),
+    (16, 16),
+];
+/// Channels: the picture's padded 3, odd multiples of 4, one tile of 64, just more, several.
+pub(super) const CHANNELS: [usize; 6] = [4, 20, 64, 68, 128, 256];
+
+/// Every map with every number of channels.
+pub(super) fn maps() -> impl Iterator<Item = [usize; 3]> {
+    MAPS.iter().flat_map(|&(height, width)| CHANNELS.map(|channels| [height, width, channels]))
+}
+
+/// The whole map, its middle, its last quarter, or its last position.
+pub(super) fn owned(height: usize, width: usize, which: usize) -> Rect {
+    let (top, left) = match which % 4 {
+        0 => return Rect::whole(height, width),
+        1 => {
+            let (top, left) = (height / 4, width / 3);
+            let size = [height - height / 3 - top, width - width / 4 - left].map(|size| size.max(1));
+            return Rect { top, left, height: size[0], width: size[1] };
+        }
+        2 => (height / 2, width / 2),
+        _ => (height - 1, width - 1),
+    };
+    Rect { top, left, height: height - top, width: width - left }
+}
+
+/// Whether an element of a `[.., width, channels]` map lies in a rectangle.
+pub(super) fn within(rect: Rect, width: usize, channels: usize) -> impl Fn(usize) -> bool + 'static {
+    move |at| {
+        let (y, x) = (at / channels / width, at / channels % width);
+        (rect.top..rect.top + rect.height).contains(&y) && (rect.left..rect.left + rect.width).contains(&x)
+    }
+}
+
+struct Operand {
+    tensor: Tensor,
+    /// What the buffer holds before the launch, guard included, as bits.
+    start: Vec<u32>,
+    /// Elements that the launch must write; all others must keep their bits.
+    written: Box<dyn Fn(usize) -> bool>,
+    /// Compared with the twin's in f64; a mask is not, since rounding near 0 may flip it: its test looks at it.
+    compared: bool,
+}
+
+/// One launch and its operands.
+pub(super) struct Case {
+    name: String,
+    pub(super) recording: Recording,
+    table: BufferTable,
+    operands: Vec<Operand>,
+}
+
+impl Case {
+    pub(super) fn new(name: impl Into<String>) -> Case {
+        let name = name.into();
+        Case { recording: Recording::new(&name), name, table: BufferTable::default(), operands: Vec::new() }
+    }
+
+    fn operand(
+        &mut self,
+        scalar: Scalar,
+        shape: &[usize],
+        mut start: Vec<u32>,
+        written: impl Fn(usize) -> bool + 'static,
+    ) -> Tensor {
+        assert_eq!(start.len(), shape.iter().product::<usize>(), "{}: {shape:?}", self.name);
+        start.resize(start.len() + GUARD, POISON);
+        let buffer = self.table.add(&self.name, scalar, start.len(), Purpose::Tile);
+        let tensor = Tensor { buffer, scalar, shape: shape.to_vec() };
+        self.operands.push(Operand { tensor: tensor.clone(), start, written: Box::new(written), compared: true });
+        tensor
+    }
+
+    /// Numbers that differ from operand to operand and from case to case.
+    pub(super) fn noise(&self, shape: &[usize]) -> Vec<f32> {
+        noise(self.seed(), shape.iter().product())
+    }
+
+    fn seed(&self) -> u64 {
+        self.name.bytes().fold(self.operands.len() as u64, |seed, byte| (seed * 31 + u64::from(byte)) & 0xffff_ffff)
+    }
+
+    pub(super) fn input(&mut self, shape: &[usize], values: &[f32]) -> Tensor {
+        self.operand(Scalar::F32, shape, values.iter().map(|value| value.to_bits()).collect(), |_| false)
+    }
+
+    pub(super) fn random(&mut self, shape: &[usize]) -> Tensor {
+        self.input(shape, &self.noise(shape))
+    }
+
+    pub(super) fn random_words(&mut self, shape: &[usize]) -> Tensor {
+        let seed = self.seed();
+        let words = (0..shape.iter().product::<usize>() as u64).map(|at| random_word(seed, at)).collect();
+        self.operand(Scalar::U32, shape, words, |_| false)
+    }
+
+    pub(super) fn words(&mut self, values: &[u32], written: bool) -> Tensor {
+        self.operand(Scalar::U32, &[values.len()], values.to_vec(), move |_| written)
+    }
+
+    /// Floats that the kernel writes (`=`), all of them.
+    pub(super) fn output(&mut self, shape: &[usize]) -> Tensor {
+        self.output_where(shape, |_| true)
+    }
+
+    /// Floats of which the kernel writes (`=`) some.
+    pub(super) fn output_where(&mut self, shape: &[usize], written: impl Fn(usize) -> bool + 'static) -> Tensor {
+        self.operand(Scalar::F32, shape, vec![POISON; shape.iter().product()], written)
+    }
+
+    /// Words that the kernel writes.
+    pub(super) fn output_words(&mut self, shape: &[usize]) -> Tensor {
+        self.operand(Scalar::U32, shape, vec![POISON; shape.iter().product()], |_| true)
+    }
+
+    /// As [`Case::output_words`], for words that the test itself derives from the result beside them.
+    pub(super) fn output_mask(&mut self, shape: &[usize]) -> Tensor {
+        let mask = self.output_words(shape);
+        if let Some(operand) = self.operands.last_mut() {
+            operand.compared = false;
+        }
+        mask
+    }
+
+    /// Floats that the kernel adds to (`+=`) in some places.
+    pub(super) fn update_where(&mut self, shape: &[usize], written: impl Fn(usize) -> bool + 'static) -> Tensor {
+        let start = self.noise(shape).iter().map(|value| value.to_bits()).collect();
+        self.operand(Scalar::F32, shape, start, written)
+    }
+
+    /// Floats that the kernel changes everywhere, from these on.
+    pub(super) fn update_with(&mut self, shape: &[usize], start: &[f32]) -> Tensor {
+        self.operand(Scalar::F32, shape, start.iter().map(|value| value.to_bits()).collect(), |_| true)
+    }
+
+    /// Folds the launch's grid from x into z, as a map of more than 65,535 workgroups would.
+    pub(super) fn fold(&mut self) {
+        if let Some(Command::Dispatch(dispatch)) = self.recording.commands.last_mut() {
+            dispatch.grid = [dispatch.grid[0].div_ceil(3), dispatch.grid[1], 3];
+        }
+    }
+
+    fn run(&self, engine: &mut dyn Engine) {
+        engine.allocate(&self.table).unwrap();
+        for operand in &self.operands {
+            let buffer = operand.tensor.buffer;
+            match operand.tensor.scalar {
+                Scalar::F32 => engine.write(buffer, &floats(&operand.start)).unwrap(),
+                Scalar::U32 => engine.write_words(buffer, &operand.start).unwrap(),
+            }
+        }
+        let program = engine.prepare(&self.recording).unwrap();
+        engine.run(program, 1).unwrap();
+    }
+
+    /// Bits of every buffer, guards included.
+    fn bits(&self, engine: &mut dyn Engine) -> Vec<Vec<u32>> {
+        let read = |operand: &Operand| match operand.tensor.scalar {
+            Scalar::F32 => engine.read(operand.tensor.buffer).unwrap().iter().map(|value| value.to_bits()).collect(),
+            Scalar::U32 => engine.read_words(operand.tensor.buffer).unwrap(),
+        };
+        self.operands.iter().map(read).collect()
+    }
+
+    fn index(&self, tensor: &Tensor) -> usize {
+        self.operands.iter().position(|operand| operand.tensor == *tensor).unwrap()
+    }
+}
+
+fn floats(bits: &[u32]) -> Vec<f32> {
+    bits.iter().map(|bits| f32::from_bits(*bits)).collect()
+}
+
+/// What a launch left behind.
+pub(super) struct Ran<'a> {
+    case: &'a Case,
+    bits: Vec<Vec<u32>>,
+    /// Engine and case, for messages.
+    pub(super) name: String,
+}
+
+impl Ran<'_> {
+    pub(super) fn words(&self, tensor: &Tensor) -> &[u32] {
+        &self.bits[self.case.index(tensor)][..tensor.len()]
+    }
+
+    pub(super) fn floats(&self, tensor: &Tensor) -> Vec<f32> {
+        floats(self.words(tensor))
+    }
+
+    /// Panics unless exactly the elements that should be written were, none of them with NaN, and no guard.
+    fn check_writes(&self) {
+        for (operand, bits) in self.case.operands.iter().zip(&self.bits) {
+            let len = operand.tensor.len();
+            for (at, (now, start)) in bits.iter().zip(&operand.start).enumerate() {
+                let place = if at < len { "tensor" } else { "guard" };
+                let shape = &operand.tensor.shape;
+                if at >= len || !(operand.written)(at) {
+                    assert_eq!(now, start, "{}: writes {place} {shape:?} at {at}", self.name);
+                } else {
+                    let lost = operand.tensor.scalar == Scalar::F32 && f32::from_bits(*now).is_nan();
+                    assert!(!lost && *now != POISON, "{}: no value in {shape:?} at {at}", self.name);
+                }
+            }
+        }
+    }
+}
+
+/// Runs the cases of one kernel and keeps the worst disagreement.
+pub(super) struct Bench {
+    kernel: &'static Kernel,
+    bars: Bars,
+    gpu: Option<Gpu>,
+    cases: usize,
+    worst: [f64; 2],
+}
+
+impl Bench {
+    pub(super) fn new(kernel: &'static Kernel, bars: Bars) -> Bench {
+        Bench { kernel, bars, gpu: common::gpu(kernel.name), cases: 0, worst: [0.0; 2] }
+    }
+
+    pub(super) fn run(&mut self, case: &Case) {
+        self.run_and(case, |_| {});
+    }
+
+    /// Runs a case on both engines against the oracle, then lets the test look at what each left.
+    pub(super) fn run_and(&mut self, case: &Case, check: impl Fn(&Ran<'_>)) {
+        let mut oracle = CpuEngine::<f64>::new();
+        case.run(&mut oracle);
+        let mut engines: Vec<Box<dyn Engine>> = vec![Box::new(CpuEngine::<f32>::new())];
+        engines.extend(self.gpu.as_ref().map(|gpu| gpu.engine().unwrap()));
+        for (which, mut engine) in engines.into_iter().enumerate() {
+            case.run(engine.as_mut());
+            let name = format!("{} {} on {}", self.kernel.name, case.name, engine.describe());
+            let ran = Ran { case, bits: case.bits(engine.as_mut()), name };
+            ran.check_writes();
+            for (operand, bits) in case.operands.iter().zip(&ran.bits).filter(|(operand, _)| operand.compared) {
+                let tensor = &operand.tensor;
+                let place = format!("{} {:?}", ran.name, tensor.shape);
+                if tensor.scalar == Scalar::U32 {
+                    assert_eq!(*bits, oracle.read_words(tensor.buffer).unwrap(), "{place}: words");
+                    continue;
+                }
+                let pairs = bits.iter().zip(oracle.values(tensor.buffer).unwrap()).take(tensor.len()).enumerate();
+                let pairs = pairs.filter(|(at, _)| (operand.written)(*at));
+                let pairs: Vec<(f64, f64)> = pairs.map(|(_, (a, b))| (f64::from(f32::from_bits(*a)), *b)).collect();
+                let nmse = self.bars.check(&pairs, &place);
+                self.worst[which] = self.worst[which].max(nmse);
+            }
+            check(&ran);
+        }
+        self.cases += 1;
+    }
+
+    /// Says how it went, and makes sure that the loops above were not empty.
+    pub(super) fn finish(self) {
+        let [cpu, gpu] = self.worst;
+        println!("{:22} {} cases, worst NMSE: CPU {cpu:.1e}, GPU {gpu:.1e}", self.kernel.name, self.cases);
+        assert!(self.cases >= 40, "{}: only {} cases", self.kernel.name, self.cases);
+    }
+}
+
+impl Bars {
+    fn check(self, pairs: &[(f64, f64)], place: &str) -> f64 {
+        let energy: f64 = pairs.iter().map(|(_, b)| b * b).sum();
+        let error: f64 = pairs.iter().map(|(a, b)| (a - b) * (a - b)).sum();
+        let scale = (energy / pairs.len().max(1) as f64).sqrt();
+        for (at, (a, b)) in pairs.iter().enumerate() {
+            let bound = self.element * (b.abs() + scale);
+            assert!((a - b).abs() <= bound, "{place}: element {at} is {a:e}, expected {b:e} ± {bound:.1e}");
+        }
+        let nmse = if error == 0.0 { 0.0 } else { error / energy };
+        assert!(nmse <= self.nmse, "{place}: NMSE {nmse:.1e}");
+        nmse
+    }
+}

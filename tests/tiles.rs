@@ -1,0 +1,213 @@
+//! Tiles change nothing: losses and gradient of a picture cut into tiles are those of the whole. Neither does repetition.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::sync::LazyLock;
+
+use common::{gpu, noise, relative_error};
+use impasto::cpu::Cpu;
+use impasto::error::Result;
+use impasto::kernel::Scalar;
+use impasto::net::plan::{Network, Pooling, TapTerm, Workspace};
+use impasto::net::tiles::{Region, tiles};
+use impasto::net::vgg19::Tap;
+use impasto::ops::loss::{content_loss, sum_reduce};
+use impasto::picture::Picture;
+use impasto::recording::{Backend, Purpose, Recording, Tensor};
+use impasto::transfer::{Config, Init, Size, StyleTransfer};
+use impasto::weights::Weights;
+use impasto::weights::builtin::builtin;
+
+static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| builtin(6));
+
+fn picture(seed: u64, height: usize, width: usize) -> Picture {
+    Picture { width, height, rgb: noise(seed, height * width * 3).iter().map(|v| 127.5 + 127.5 * v).collect() }
+}
+
+fn layers(names: &[&str]) -> Vec<(Tap, f32)> {
+    names.iter().map(|name| (name.parse().unwrap(), 1.0)).collect()
+}
+
+/// A job over `height` x `width` pixels that looks at every level down to relu3_1.
+fn job(backend: &dyn Backend, (height, width): (usize, usize), pooling: Pooling, tile: Option<usize>) -> StyleTransfer {
+    let config = Config {
+        size: Size::Native,
+        style_size: Some(Size::Native),
+        content_layers: layers(&["relu2_1", "relu3_1"]),
+        style_layers: layers(&["relu1_1", "relu2_2", "relu3_1"]),
+        style_weight: 100.0,
+        tv_weight: 0.05,
+        pooling,
+        iterations: 4,
+        init: Init::Picture(picture(3, height, width)),
+        tile,
+        ..Config::default()
+    };
+    let style = picture(2, height.div_ceil(2) + 3, width);
+    StyleTransfer::new(backend, &WEIGHTS, &picture(1, height, width), &[style], config).unwrap()
+}
+
+/// Losses by name and the gradient, both of the first iteration.
+fn first_step(mut job: StyleTransfer) -> (Vec<(String, f32)>, Vec<f32>) {
+    let report = job.advance(1).unwrap().remove(0);
+    let terms = report.terms().map(|(name, value)| (name.to_string(), value)).collect();
+    (terms, job.gradient().unwrap())
+}
+
+/// Compares every tile size with the whole picture.
+fn compare(backend: &dyn Backend, size: (usize, usize), pooling: Pooling, edges: &[usize]) {
+    let (terms, gradient) = first_step(job(backend, size, pooling, None));
+    assert!(gradient.iter().any(|value| *value != 0.0));
+    for &edge in edges {
+        let (tiled_terms, tiled_gradient) = first_step(job(backend, size, pooling, Some(edge)));
+        let place = format!("{size:?}, {pooling:?}, tiles of {edge}");
+        for ((name, tiled), (_, whole)) in tiled_terms.iter().zip(&terms) {
+            assert!((tiled - whole).abs() <= 1e-5 * whole.abs(), "{place}: {name} is {tiled}, not {whole}");
+        }
+        let error = relative_error(&tiled_gradient, &gradient);
+        println!("{place}: gradient {error:.1e}");
+        assert!(error <= 1e-5, "{place}: the gradient differs by {error:.1e}");
+    }
+}
+
+/// Sizes with primes, sides of one pixel, and pictures smaller than the halo of 12 pixels; edges of tiles for each.
+const SIZES: [((usize, usize), &[usize]); 9] = [
+    ((101, 149), &[32, 48, 64]),
+    ((97, 31), &[32, 48, 64]),
+    ((61, 67), &[32, 48, 64]),
+    ((64, 96), &[32, 48, 64]),
+    ((1, 113), &[32, 48]),
+    ((113, 1), &[32, 64]),
+    ((7, 5), &[4]),
+    ((11, 13), &[8]),
+    ((2, 37), &[1, 16]),
+];
+
+#[test]
+fn tiles_give_the_whole_pictures_gradient_on_the_cpu_engine() {
+    for (size, edges) in SIZES {
+        for pooling in [Pooling::Max, Pooling::Average] {
+            compare(&Cpu, size, pooling, edges);
+        }
+    }
+}
+
+#[test]
+fn tiles_give_the_whole_pictures_gradient_on_a_gpu() {
+    let Some(gpu) = gpu("tiles") else { return };
+    compare(&gpu, (61, 67), Pooling::Max, &[32]);
+    compare(&gpu, (53, 41), Pooling::Average, &[32, 48]);
+    for (size, edges) in SIZES.into_iter().filter(|((height, width), _)| height * width < 1000) {
+        compare(&gpu, size, Pooling::Max, edges);
+        compare(&gpu, size, Pooling::Average, &edges[..1]);
+    }
+}
+
+/// Half the sum of a tap's squares: the simplest loss that sees every position.
+#[derive(Debug)]
+struct Squares {
+    tap: Tap,
+    zeros: Tensor,
+    losses: Tensor,
+}
+
+impl TapTerm for Squares {
+    fn tap(&self) -> Tap {
+        self.tap
+    }
+
+    fn backward(
+        &self,
+        work: &mut Workspace,
+        recording: &mut Recording,
+        feature: &Tensor,
+        region: &Region,
+        d_feature: &Tensor,
+    ) -> Result<()> {
+        let partial = work.take("partial", Scalar::F32, &[3]);
+        let target = (&self.zeros, region.top, region.left);
+        content_loss(recording, "squares", (feature, region.owned), target, 1.0, d_feature, &partial)?;
+        sum_reduce(recording, "squares", &partial, 0.5, &self.losses, 0)?;
+        work.give(partial);
+        Ok(())
+    }
+}
+
+/// Loss and gradient of [`Squares`] with tiles of 32 pixels, or none, and whatever radius.
+fn squares(backend: &dyn Backend, tap: Tap, tile: Option<usize>, radius: usize) -> (f32, Vec<f32>) {
+    let (height, width) = (61, 67);
+    let mut work = Workspace::default();
+    let network = Network::new(&mut work, &WEIGHTS, tap.conv() + 1, Pooling::Max).unwrap();
+    let mut tensor = |shape: &[usize]| work.table.tensor("test", Scalar::F32, shape, Purpose::Image);
+    let (image, d_image, losses) = (tensor(&[height, width, 4]), tensor(&[height, width, 4]), tensor(&[1]));
+    let step = 1 << tap.level();
+    let zeros = tensor(&[height.div_ceil(step), width.div_ceil(step), tap.channels()]);
+    let term = Squares { tap, zeros, losses: losses.clone() };
+    let mut recording = Recording::new("squares");
+    let tiles = tiles(height, width, tile, radius, step);
+    network.record_gradient(&mut work, &mut recording, (&image, &d_image), &tiles, &[&term]).unwrap();
+    let mut engine = backend.engine().unwrap();
+    engine.allocate(&work.table).unwrap();
+    network.upload(engine.as_mut(), &WEIGHTS).unwrap();
+    engine.write(image.buffer, &noise(4, image.len()).iter().map(|v| 100.0 * v).collect::<Vec<_>>()).unwrap();
+    let program = engine.prepare(&recording).unwrap();
+    engine.run(program, 1).unwrap();
+    (engine.read(losses.buffer).unwrap()[0], engine.read(d_image.buffer).unwrap())
+}
+
+/// A halo of the design's width is right, one grid step less is wrong.
+fn cut_the_halo(backend: &dyn Backend, names: &[&str]) {
+    for (tap, _) in layers(names) {
+        let (loss, gradient) = squares(backend, tap, None, tap.radius());
+        let errors = |radius: usize| {
+            let (tiled_loss, tiled_gradient) = squares(backend, tap, Some(32), radius);
+            [f64::from((tiled_loss - loss).abs() / loss), relative_error(&tiled_gradient, &gradient)]
+        };
+        let grid = 1 << tap.level();
+        let cut = tap.radius().next_multiple_of(grid) - grid;
+        let (right, wrong) = (errors(tap.radius()), errors(cut));
+        println!("{tap}: loss and gradient with the halo {right:?}, cut to {cut} pixels {wrong:?}");
+        assert!(right.iter().all(|error| *error <= 1e-5), "{tap}: {right:?}");
+        assert!(wrong.iter().all(|error| *error >= 1e-4), "{tap}: a halo of {cut} pixels should not do: {wrong:?}");
+    }
+}
+
+#[test]
+fn a_halo_one_grid_step_too_narrow_goes_wrong_on_the_cpu_engine() {
+    cut_the_halo(&Cpu, &["relu1_1", "relu1_2", "relu2_1", "relu2_2", "relu3_1", "relu3_2"]);
+}
+
+#[test]
+fn a_halo_one_grid_step_too_narrow_goes_wrong_on_a_gpu() {
+    if let Some(gpu) = gpu("halo") {
+        cut_the_halo(&gpu, &["relu2_1"]);
+    }
+}
+
+/// Bits of the losses of three iterations and of the picture after them.
+fn bits(backend: &dyn Backend) -> Vec<u64> {
+    let mut job = job(backend, (61, 43), Pooling::Max, Some(32));
+    let reports: Vec<_> = (0..3).flat_map(|_| job.advance(1).unwrap()).collect();
+    let losses = reports.iter().map(|report| report.total_loss.to_bits());
+    losses.chain(job.image().unwrap().rgb.iter().map(|value| u64::from(value.to_bits()))).collect()
+}
+
+#[test]
+fn the_cpu_engine_repeats_itself_to_the_bit_whatever_the_threads() {
+    let with_threads = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| bits(&Cpu))
+    };
+    let first = with_threads(1);
+    assert!(first == with_threads(1), "a repetition differs");
+    assert!(first == with_threads(3), "three threads differ from one");
+}
+
+#[test]
+fn a_gpu_repeats_itself_to_the_bit() {
+    if let Some(gpu) = gpu("repetition") {
+        let first = bits(&gpu);
+        assert!(first == bits(&gpu), "a repetition differs");
+    }
+}
