@@ -110,8 +110,9 @@ pub struct Config {
     pub tile: Option<usize>,
 }
 
-fn layers(names: &[(&str, f32)]) -> Vec<(Tap, f32)> {
-    names.iter().filter_map(|(name, weight)| Some((name.parse().ok()?, *weight))).collect()
+/// These layers, each with weight 1.
+pub(super) fn layers(names: &[&str]) -> Vec<(Tap, f32)> {
+    names.iter().filter_map(|name| Some((name.parse().ok()?, 1.0))).collect()
 }
 
 impl Default for Config {
@@ -120,14 +121,16 @@ impl Default for Config {
             size: Size::Longest(512),
             style_size: None,
             style_scale: 1.0,
-            content_layers: layers(&[("relu1_2", 1.0)]),
-            style_layers: layers(&[("relu1_2", 1.0), ("relu2_2", 1.0), ("relu3_2", 1.0)]),
+            // Chosen by looking: good with the original network, and the best of what random filters give, for which
+            // max pooling leaves grain instead of strokes.
+            content_layers: layers(&["relu2_2"]),
+            style_layers: layers(&["relu1_1", "relu2_1", "relu3_1"]),
             content_weight: 1.0,
-            style_weight: 1.0,
-            tv_weight: 0.0,
-            pooling: Pooling::Max,
-            iterations: 500,
-            adam: Adam { learning_rate: 0.5, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, form: AdamForm::TensorFlow },
+            style_weight: 500.0,
+            tv_weight: 2.0,
+            pooling: Pooling::Average,
+            iterations: 200,
+            adam: Adam { learning_rate: 5.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, form: AdamForm::TensorFlow },
             init: Init::Content,
             seed: 0,
             mean: None,

@@ -1,6 +1,7 @@
 //! Named settings. The command line and the README's table are derived from this list.
 
-use super::config::{Config, Init, Orientation, Size};
+use super::config::{Adam, AdamForm, Config, Init, Orientation, Size, layers};
+use crate::net::plan::Pooling;
 
 /// A named configuration.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +20,7 @@ pub struct Preset {
 pub static PRESETS: &[Preset] = &[
     Preset {
         name: "default",
-        summary: "content init, longest side 512, Gram losses on relu1_2 relu2_2 relu3_2, Adam, 500 iterations",
+        summary: "longest side 512, starts from the content, content relu2_2, style relu1_1 relu2_1 relu3_1, Adam, 200 iterations",
         config: Config::default,
         article_output: false,
     },
@@ -36,13 +37,24 @@ pub fn find(name: &str) -> Option<&'static Preset> {
     PRESETS.iter().find(|preset| preset.name == name)
 }
 
+/// Every field that bears on the result is spelled out: the article does not follow our defaults.
 fn article() -> Config {
     Config {
         size: Size::Exact(224, 224),
         style_size: Some(Size::Exact(224, 224)),
+        style_scale: 1.0,
+        content_layers: layers(&["relu1_2"]),
+        style_layers: layers(&["relu1_2", "relu2_2", "relu3_2"]),
+        content_weight: 1.0,
+        style_weight: 1.0,
+        tv_weight: 0.0,
+        pooling: Pooling::Max,
+        iterations: 500,
+        adam: Adam { learning_rate: 0.5, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, form: AdamForm::TensorFlow },
         init: Init::Noise,
+        seed: 0,
         mean: Some([128.0; 3]),
         orientation: Orientation::Article,
-        ..Config::default()
+        tile: None,
     }
 }
