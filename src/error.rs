@@ -68,13 +68,13 @@ pub enum Error {
         hint: String,
     },
     /// The device cannot hold the job.
-    #[error("out of memory: {what} needs {needed} bytes, the device allows {available}")]
+    #[error("out of memory: {}", shortage(what, *needed, *available))]
     OutOfMemory {
         /// Which buffer or job.
         what: String,
-        /// Bytes asked for.
+        /// Bytes asked for, 0 where unknown.
         needed: u64,
-        /// Bytes the device allows.
+        /// Bytes the device allows, 0 where unknown.
         available: u64,
         /// What to do.
         hint: String,
@@ -107,6 +107,14 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+}
+
+fn shortage(what: &str, needed: u64, available: u64) -> String {
+    match (needed, available) {
+        (0, _) => format!("no room for {what}"),
+        (_, 0) => format!("{what} needs {needed} bytes"),
+        _ => format!("{what} needs {needed} bytes, the device allows {available}"),
+    }
 }
 
 impl Error {

@@ -68,31 +68,31 @@ pub(crate) struct Options {
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
     /// Size of the result: longest side, WxH, or `native`
-    #[arg(long, value_parser = parse_size)]
+    #[arg(long, value_parser = parse_size, allow_negative_numbers = true)]
     size: Option<Size>,
     /// Size of the style picture relative to the result
-    #[arg(long, value_name = "FACTOR")]
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     style_scale: Option<f32>,
     /// Start: `content`, `noise`, a picture, or a .npy of float32 [H, W, 3] with the mean subtracted
     #[arg(long)]
     init: Option<String>,
     /// Seed of the noise
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Number of iterations
-    #[arg(long, short = 'n')]
+    #[arg(long, short = 'n', allow_negative_numbers = true)]
     iterations: Option<u32>,
     /// Step size on the 0..255 scale
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     learning_rate: Option<f32>,
     /// Decay of Adam's first moment
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     adam_beta1: Option<f32>,
     /// Decay of Adam's second moment
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     adam_beta2: Option<f32>,
     /// Adam's epsilon
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     adam_epsilon: Option<f32>,
     /// Where Adam's epsilon stands
     #[arg(long)]
@@ -104,25 +104,25 @@ pub(crate) struct Options {
     #[arg(long, value_parser = parse_layers, value_name = "LAYER[=WEIGHT],…")]
     style_layers: Option<Layers>,
     /// Multiplies every content layer's weight
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     content_weight: Option<f32>,
     /// Multiplies every style layer's weight
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     style_weight: Option<f32>,
     /// Weight of the total variation (smoothness); 0 switches it off
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     tv_weight: Option<f32>,
     /// Pooling between the blocks
     #[arg(long)]
     pooling: Option<PoolingName>,
     /// Mean colour that is subtracted: `vgg`, one number, or R,G,B
-    #[arg(long, value_parser = parse_mean, value_name = "vgg|N|R,G,B")]
+    #[arg(long, value_parser = parse_mean, value_name = "vgg|N|R,G,B", allow_hyphen_values = true)]
     mean: Option<Mean>,
     /// Orientation of the kernels: as trained, or transposed as the article loads them
     #[arg(long)]
     kernel_orientation: Option<OrientationName>,
     /// Edge of the tiles in pixels, or `auto` for one tile; the result does not depend on it
-    #[arg(long, value_parser = parse_tile, value_name = "N|auto")]
+    #[arg(long, value_parser = parse_tile, value_name = "N|auto", allow_negative_numbers = true)]
     tile: Option<Tile>,
     /// Save OUT_N.EXT every N iterations (0: never)
     #[arg(long, value_name = "N")]
@@ -226,6 +226,13 @@ impl Options {
             what: format!("there is no preset `{name}`"),
             hint: "`impasto presets` lists them".into(),
         })
+    }
+
+    /// The files that the options name for reading.
+    pub(crate) fn input_files(&self) -> impl Iterator<Item = &Path> {
+        let weights = Some(self.weights.as_str()).filter(|text| !matches!(*text, "builtin" | "auto"));
+        let init = self.init.as_deref().filter(|text| !matches!(*text, "content" | "noise"));
+        weights.into_iter().chain(init).map(Path::new)
     }
 
     /// `base` with every option given put over it, checked.

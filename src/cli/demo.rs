@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: &Demo) -> Result<Outcome> {
     let preset = options.preset()?;
     let base = if options.preset.is_some() { (preset.config)() } else { settings() };
     let config = options.configure(base)?;
-    check_outputs(options, preset, &config, &arguments.output)?;
+    check_outputs(options, preset, &config, &arguments.output, [])?;
     let content = Picture::decode_bytes(LAKE, Path::new("bundled lake.png"))?;
     let styles = vec![Picture::decode_bytes(NIGHT, Path::new("bundled night.png"))?];
     let outcome = Job { options, preset, config, output: arguments.output.clone(), content, styles }.run()?;

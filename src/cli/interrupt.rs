@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::INTERRUPTED;
+use super::progress::Progress;
 
 /// Set once Ctrl-C was pressed.
 #[derive(Clone, Debug, Default)]
@@ -11,7 +12,8 @@ pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Starts listening, on a thread of its own. Where signals cannot be listened to, Ctrl-C simply ends the process.
-    pub(crate) fn listen() -> Interrupt {
+    pub(crate) fn listen(progress: &Progress) -> Interrupt {
+        let progress = progress.clone();
         let interrupt = Interrupt::default();
         let flag = interrupt.clone();
         std::thread::spawn(move || {
@@ -21,6 +23,7 @@ impl Interrupt {
                     if flag.0.swap(true, Ordering::Relaxed) {
                         std::process::exit(i32::from(INTERRUPTED));
                     }
+                    progress.note("stopping after this iteration; Ctrl-C again quits at once");
                 }
             });
         });

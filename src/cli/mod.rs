@@ -2,6 +2,7 @@
 
 mod args;
 mod demo;
+mod files;
 mod info;
 mod interrupt;
 mod progress;

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{note, out};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Progress {
     Silent,
     Article,
@@ -48,11 +48,19 @@ impl Progress {
             }
             Progress::Lines { every, iterations } => {
                 let done = report.iteration + 1;
-                if done % every == 0 || done == *iterations {
+                if done.is_multiple_of(*every) || done == *iterations {
                     let seconds = report.elapsed.as_secs_f64();
                     note!("{done}/{iterations}  loss {:.5e}  {seconds:.1} s", report.total_loss);
                 }
             }
+        }
+    }
+
+    /// Prints a line where it does not disturb the bar.
+    pub(crate) fn note(&self, text: &str) {
+        match self {
+            Progress::Bar(bar) => bar.suspend(|| note!("{text}")),
+            Progress::Silent | Progress::Article | Progress::Lines { .. } => note!("{text}"),
         }
     }
 

@@ -1,20 +1,19 @@
 //! `impasto stylize`: from files to a file.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use impasto::cpu::Cpu;
 use impasto::error::{Error, Result};
 use impasto::gpu::{Gpu, GpuChoice, GpuOptions, adapters};
-use impasto::picture::{Picture, Rounding, check_output, numbered};
+use impasto::picture::{Picture, Rounding, numbered};
 use impasto::recording::Backend;
 use impasto::transfer::presets::Preset;
-use impasto::transfer::{Config, Report, StyleTransfer};
+use impasto::transfer::{Config, StyleTransfer};
 use impasto::weights::builtin::builtin;
 use impasto::weights::{Weights, load};
 
 use super::args::{Options, Stylize};
+use super::files::{Log, Outputs};
 use super::interrupt::Interrupt;
 use super::progress::Progress;
 use super::{Outcome, note, out};
@@ -38,10 +37,8 @@ pub(crate) fn run(arguments: &Stylize) -> Result<Outcome> {
     let options = &arguments.options;
     let preset = options.preset()?;
     let config = options.configure((preset.config)())?;
-    for input in arguments.style.iter().chain([&arguments.content]) {
-        refuse_same(&arguments.output, input)?;
-    }
-    check_outputs(options, preset, &config, &arguments.output)?;
+    let inputs = arguments.style.iter().chain([&arguments.content]).map(PathBuf::as_path);
+    check_outputs(options, preset, &config, &arguments.output, inputs)?;
     let content = Picture::decode(&arguments.content)?;
     let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<_>>()?;
     Job { options, preset, config, output: arguments.output.clone(), content, styles }.run()
@@ -52,33 +49,26 @@ fn save_every(options: &Options, preset: &Preset) -> u32 {
     options.save_every.unwrap_or(if preset.article_output { 100 } else { 0 })
 }
 
-/// Every file that the run will write must be writable before the first second is spent.
-pub(crate) fn check_outputs(options: &Options, preset: &Preset, config: &Config, output: &Path) -> Result<()> {
+/// Every file that the run writes must be writable before the first second is spent. `inputs` come on top of the files
+/// that the options name.
+pub(crate) fn check_outputs<'a>(
+    options: &'a Options,
+    preset: &Preset,
+    config: &Config,
+    output: &Path,
+    inputs: impl IntoIterator<Item = &'a Path>,
+) -> Result<()> {
     if options.dump_plan {
         return Ok(());
     }
-    check_output(output, options.overwrite)?;
-    if let every @ 1.. = save_every(options, preset) {
-        for iteration in (every..=config.iterations).step_by(every as usize) {
-            let path = numbered(output, iteration);
-            if path.exists() || iteration == every {
-                check_output(&path, options.overwrite)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn refuse_same(output: &Path, input: &Path) -> Result<()> {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    if real(output).is_some() && real(output) == real(input) {
-        return Err(Error::Output {
-            path: output.into(),
-            what: "is one of the input pictures".into(),
-            hint: "choose another name: the input is never replaced".into(),
-        });
-    }
-    Ok(())
+    let outputs = Outputs {
+        picture: output,
+        save_every: save_every(options, preset),
+        iterations: config.iterations,
+        log: options.log.as_deref(),
+        overwrite: options.overwrite,
+    };
+    outputs.check(inputs.into_iter().chain(options.input_files()))
 }
 
 impl Job<'_> {
@@ -104,18 +94,20 @@ impl Job<'_> {
             return Ok(Outcome::Done);
         }
 
-        let interrupt = Interrupt::listen();
         let mut log = options.log.as_deref().map(|path| Log::create(path, options.overwrite)).transpose()?;
         let progress = Progress::new(options.quiet, self.preset.article_output, iterations, options.print_every);
+        let interrupt = Interrupt::listen(&progress);
         let every = save_every(options, self.preset);
         while transfer.iteration() < iterations && !interrupt.requested() {
             let done = transfer.iteration();
-            let stop = if every == 0 { iterations } else { (done / every + 1).saturating_mul(every).min(iterations) };
-            for report in transfer.advance(stop - done)? {
-                progress.report(&report);
-                if let Some(log) = &mut log {
-                    log.write(&report)?;
-                }
+            let next_save = done.checked_div(every).map_or(iterations, |saved| (saved + 1).saturating_mul(every));
+            let stop = next_save.min(iterations);
+            let reports = transfer.advance(stop - done)?;
+            for report in &reports {
+                progress.report(report);
+            }
+            if let Some(log) = &mut log {
+                log.write(&reports);
             }
             if every > 0 && transfer.iteration() % every == 0 {
                 let path = numbered(&self.output, transfer.iteration());
@@ -123,10 +115,8 @@ impl Job<'_> {
             }
         }
         progress.finish();
-        if let Some(log) = &mut log {
-            log.finish()?;
-        }
         self.save(&mut transfer, &self.output)?;
+        log.map_or(Ok(()), Log::finish)?;
         let (done, path) = (transfer.iteration(), self.output.display());
         if done < iterations {
             note!("interrupted after {done} of {iterations} iterations; the picture so far is in {path}");
@@ -175,43 +165,4 @@ fn device(wish: &str) -> Result<(Box<dyn Backend>, String)> {
             (Box::new(open(choice)?), String::new())
         }
     })
-}
-
-/// The `--log` file: one JSON object per iteration.
-#[derive(Debug)]
-struct Log {
-    path: PathBuf,
-    file: BufWriter<File>,
-}
-
-impl Log {
-    fn create(path: &Path, overwrite: bool) -> Result<Log> {
-        let mut options = OpenOptions::new();
-        options.write(true).truncate(true);
-        let opened = if overwrite { options.create(true) } else { options.create_new(true) }.open(path);
-        let file = opened.map_err(|error| log_error(path, &error))?;
-        Ok(Log { path: path.into(), file: BufWriter::new(file) })
-    }
-
-    fn write(&mut self, report: &Report) -> Result<()> {
-        let mut object = serde_json::Map::new();
-        object.insert("iter".into(), report.iteration.into());
-        object.insert("loss".into(), report.total_loss.into());
-        for (name, value) in report.terms() {
-            object.insert(name.into(), value.into());
-        }
-        writeln!(self.file, "{}", serde_json::Value::Object(object)).map_err(|error| log_error(&self.path, &error))
-    }
-
-    fn finish(&mut self) -> Result<()> {
-        self.file.flush().map_err(|error| log_error(&self.path, &error))
-    }
-}
-
-fn log_error(path: &Path, error: &std::io::Error) -> Error {
-    let (what, hint) = match error.kind() {
-        std::io::ErrorKind::AlreadyExists => ("already exists".into(), "pass --overwrite to replace it"),
-        _ => (format!("cannot be written: {error}"), "choose another place for --log"),
-    };
-    Error::Output { path: path.into(), what, hint: hint.into() }
 }

@@ -127,9 +127,15 @@ impl Gpu {
             GpuChoice::Index(index) => Some(*index).filter(|&index| index < found.len()),
         };
         let Some(pick) = pick else {
-            let listed = if names.is_empty() { "none found".to_string() } else { names.join(", ") };
+            let wish = match &options.choice {
+                GpuChoice::Hardware => "no hardware adapter".to_string(),
+                GpuChoice::Any => "no adapter".to_string(),
+                GpuChoice::Name(name) => format!("no adapter is named `{name}`"),
+                GpuChoice::Index(index) => format!("no adapter has the number {index}"),
+            };
+            let listed = if names.is_empty() { "none".to_string() } else { names.join(", ") };
             return Err(Error::NoDevice {
-                what: format!("adapters: {listed}"),
+                what: format!("{wish} (found: {listed})"),
                 hint: "`impasto devices` lists what there is; `--device cpu` always works".into(),
             });
         };

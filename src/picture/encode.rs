@@ -72,7 +72,10 @@ fn io_error(path: &Path, e: &io::Error) -> Error {
     use ErrorKind as Kind;
     let (what, hint) = match e.kind() {
         Kind::AlreadyExists => ("already exists", OVERWRITE),
+        // Linux says so too for a folder in which nobody may create a file, like /proc.
+        Kind::NotFound if directory(path).is_dir() => ("its folder is not writable", ELSEWHERE),
         Kind::NotFound => ("its folder does not exist", "create the folder first"),
+        Kind::NotADirectory => ("its folder is a file", OTHER),
         Kind::PermissionDenied => ("its folder is not writable", ELSEWHERE),
         Kind::ReadOnlyFilesystem => ("its disk is read-only", ELSEWHERE),
         Kind::StorageFull | Kind::QuotaExceeded => ("the disk is full", "free some space"),

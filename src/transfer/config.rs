@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::net::plan::Pooling;
 use crate::net::vgg19::Tap;
-use crate::picture::Picture;
+use crate::picture::{MAX_DECODED_BYTES, Picture};
 
 /// Size of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,6 +201,12 @@ impl Config {
             };
             if sides.iter().any(|side| !(1..=65_535).contains(side)) {
                 return fail("size", format!("{}x{}", sides[0], sides[1]), "sides are 1 to 65535 pixels");
+            }
+            if let Size::Exact(width, height) = size
+                && width as u64 * height as u64 * 12 > MAX_DECODED_BYTES
+            {
+                let hint = "give a smaller one: pictures have at most 89 megapixels";
+                return fail("size", format!("{width}x{height} is too large"), hint);
             }
         }
         if let Some(mean) = self.mean
