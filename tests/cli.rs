@@ -1,0 +1,17 @@
+//! The program as a user meets it: files in, files out, messages, exit codes, Ctrl-C. Runs the real binary on the CPU
+//! engine with pictures of a few pixels that the tests draw themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+#[path = "cli/commands.rs"]
+mod commands;
+#[path = "cli/folder.rs"]
+mod folder;
+#[cfg(unix)]
+#[path = "cli/interrupt.rs"]
+mod interrupt;
+#[path = "cli/refusals.rs"]
+mod refusals;
+#[path = "cli/results.rs"]
+mod results;

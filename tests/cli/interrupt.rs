@@ -1,0 +1,116 @@
+//! Ctrl-C. The tests wait for lines that the program prints, so that the signal meets a known state.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use crate::folder::{Folder, log};
+
+/// Longest wait for a line or for the end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A run whose standard error is read as it comes; killed when dropped.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (stderr, (sender, lines)) = (child.stderr.take().unwrap(), channel());
+        std::thread::spawn(move || {
+            BufReader::new(stderr).lines().map_while(Result::ok).try_for_each(|l| sender.send(l))
+        });
+        Running { child, lines }
+    }
+
+    /// The next line that starts like this.
+    fn wait_for(&self, start: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("no line `{start}…`"));
+            if line.starts_with(start) {
+                return line;
+            }
+        }
+    }
+
+    fn interrupt(&self) {
+        let sent = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success(), "kill failed");
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        panic!("the run does not end");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn ctrl_c_saves_the_picture_so_far_and_exits_with_130() {
+    let folder = Folder::new();
+    let run = "stylize content.png -s style.png --device cpu -n 1000000 --size 160x112 --print-every 1";
+    let mut running = Running::start(&mut folder.command(&format!("{run} -o out.png --log log.jsonl")));
+    running.wait_for("2/1000000  loss ");
+    running.interrupt();
+    let said = running.wait_for("interrupted after ");
+    assert_eq!(running.exit_code(), Some(130));
+    // The log, the message and the picture speak of the same iteration.
+    let done = log(&folder.path("log.jsonl")).len();
+    assert_eq!(said, format!("interrupted after {done} of 1000000 iterations; the picture so far is in out.png"));
+    assert!(done >= 2);
+    let picture = image::open(folder.path("out.png")).unwrap();
+    assert_eq!((picture.width(), picture.height()), (160, 112));
+    assert_eq!(folder.names(), ["content.png", "log.jsonl", "out.png", "style.png"]);
+    folder.done(&format!("{} -o whole.png", run.replace("1000000", &done.to_string())));
+    assert_eq!(folder.read("whole.png"), folder.read("out.png"), "the picture after {done} iterations");
+}
+
+#[test]
+fn a_quiet_run_still_says_where_the_picture_is() {
+    let folder = Folder::new();
+    let run = "stylize content.png -s style.png --device cpu -n 1000000 --quiet --save-every 1 -o out.png";
+    let mut running = Running::start(&mut folder.command(run));
+    let deadline = Instant::now() + PATIENCE;
+    while !folder.path("out_1.png").exists() {
+        assert!(Instant::now() < deadline, "no first picture");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    running.interrupt();
+    running.wait_for("interrupted after ");
+    assert_eq!(running.exit_code(), Some(130));
+    assert!(image::open(folder.path("out.png")).is_ok());
+}
+
+#[test]
+fn a_second_ctrl_c_ends_at_once_and_leaves_no_half_written_file() {
+    let folder = Folder::new();
+    // An iteration takes seconds; a run that finished it would save out.png.
+    let run = "stylize content.png -s style.png --device cpu -n 100 --size 1000x700 --print-every 1";
+    let mut running = Running::start(&mut folder.command(&format!("{run} -o out.png")));
+    running.wait_for("1/100  loss ");
+    running.interrupt();
+    running.wait_for("stopping after this iteration; Ctrl-C again quits at once");
+    let asked = Instant::now();
+    running.interrupt();
+    assert_eq!(running.exit_code(), Some(130));
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(1), "took {took:?}");
+    assert_eq!(folder.names(), ["content.png", "style.png"]);
+}
