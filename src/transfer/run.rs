@@ -11,6 +11,7 @@ use crate::kernel::Scalar;
 use crate::net::plan::{Network, TapTerm, Workspace};
 use crate::net::tiles::{Tile, tiles};
 use crate::net::vgg19::Tap;
+use crate::ops::Rect;
 use crate::ops::adam::{AdamTensors, adam};
 use crate::ops::loss::{log_losses, partials, sum_reduce};
 use crate::ops::total_variation::total_variation;
@@ -86,6 +87,7 @@ impl StyleTransfer {
         let style = style_picture(&config, style, &content);
         let mean = config.mean.unwrap_or(weights.mean);
         let start_values = start_values(&config, &content, mean)?;
+        check_indices(&config, &content, &style)?;
 
         let mut layout = Layout::new(&config, weights, &content)?;
         let style_pass = layout.style_pass(&config, &style)?;
@@ -225,6 +227,31 @@ impl StyleTransfer {
     pub fn buffers(&self) -> &BufferTable {
         &self.table
     }
+}
+
+/// Kernels index with 32 bits: no map may reach 2^32 elements, neither a tile's nor the content's target.
+fn check_indices(config: &Config, content: &Picture, style: &Picture) -> Result<()> {
+    let elements = |area: Rect, tap: Tap| {
+        let side = |length: usize| length.div_ceil(1 << tap.level()) as u64;
+        side(area.height) * side(area.width) * tap.channels() as u64
+    };
+    let mut largest = 0;
+    for picture in [content, style] {
+        for tile in tiles_for(config, picture.height, picture.width) {
+            largest = (0..config.depth()).map(|conv| elements(tile.area, Tap::from_conv(conv))).fold(largest, u64::max);
+        }
+    }
+    let whole = Rect::whole(content.height, content.width);
+    let targets = config.content_layers.iter().map(|(tap, _)| elements(whole, *tap));
+    if let Some(elements) = targets.chain([largest]).max().filter(|elements| u32::try_from(*elements).is_err()) {
+        return Err(Error::OutOfMemory {
+            what: "a feature map".into(),
+            needed: elements.saturating_mul(4),
+            available: 4 * u64::from(u32::MAX),
+            hint: "use a smaller --size, or --tile 1024 with deeper --content-layers".into(),
+        });
+    }
+    Ok(())
 }
 
 fn style_picture(config: &Config, style: &Picture, content: &Picture) -> Picture {
@@ -414,4 +441,21 @@ impl Layout {
 fn tiles_for(config: &Config, height: usize, width: usize) -> Vec<Tile> {
     let deepest = Tap::from_conv(config.depth().saturating_sub(1));
     tiles(height, width, config.tile, deepest.radius(), 1 << deepest.level())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_too_large_to_index_is_refused_before_anything_is_allocated() {
+        let picture = |side| Picture { width: side, height: side, rgb: Vec::new() };
+        let check = |config: &Config, side| check_indices(config, &picture(side), &picture(8));
+        let whole = Config::default();
+        let tiled = Config { tile: Some(512), ..Config::default() };
+        assert!(check(&whole, 8191).is_ok());
+        assert!(matches!(check(&whole, 8192), Err(Error::OutOfMemory { needed: 17_179_869_184, .. })));
+        assert!(check(&tiled, 8192).is_ok(), "the content target at relu2_2 has 2^31 elements");
+        assert!(check(&tiled, 11_600).is_err(), "and here more than 2^32");
+    }
 }
