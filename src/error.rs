@@ -87,10 +87,10 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
-    /// A loss became NaN or infinite.
-    #[error("{term} is not finite at iteration {iteration}")]
+    /// A loss became NaN or infinite, or the picture ran far out of range.
+    #[error("{term} diverged at iteration {iteration}")]
     NonFinite {
-        /// Loss term, e.g. `style/relu2_2`.
+        /// Loss term, e.g. `style/relu2_2`, or `the picture`.
         term: String,
         /// Iteration at which it was noticed.
         iteration: u32,

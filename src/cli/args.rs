@@ -121,7 +121,7 @@ pub(crate) struct Options {
     /// Orientation of the kernels: as trained, or transposed as the article loads them
     #[arg(long)]
     kernel_orientation: Option<OrientationName>,
-    /// Edge of the tiles in pixels, or `auto` for one tile; the result does not depend on it
+    /// Edge of the tiles in pixels, or `auto` for one tile; the result is the same up to rounding
     #[arg(long, value_parser = parse_tile, value_name = "N|auto", allow_negative_numbers = true)]
     tile: Option<Tile>,
     /// Save OUT_N.EXT every N iterations (0: never)
@@ -212,8 +212,9 @@ fn parse_mean(text: &str) -> Result<Mean, String> {
 fn parse_tile(text: &str) -> Result<Tile, String> {
     match text.parse() {
         _ if text == "auto" => Ok(Tile(None)),
-        Ok(edge) if edge > 0 => Ok(Tile(Some(edge))),
-        _ => Err("give the edge of a tile in pixels, e.g. 512, or auto".into()),
+        // Below this the halos are most of the work.
+        Ok(edge) if edge >= 32 => Ok(Tile(Some(edge))),
+        _ => Err("give the edge of a tile in pixels, 32 or more, e.g. 512, or auto".into()),
     }
 }
 
@@ -243,7 +244,7 @@ impl Options {
                 *target = value.clone();
             }
         }
-        if self.size.is_some() {
+        if self.size.is_some() || self.style_scale.is_some() {
             // A size of one's own undoes the preset's squashing of the style.
             config.style_size = None;
         }

@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &Demo) -> Result<Outcome> {
     let content = Picture::decode_bytes(LAKE, Path::new("bundled lake.png"))?;
     let styles = vec![Picture::decode_bytes(NIGHT, Path::new("bundled night.png"))?];
     let outcome = Job { options, preset, config, output: arguments.output.clone(), content, styles }.run()?;
-    if outcome == Outcome::Done && !options.quiet {
+    if outcome == Outcome::Done && !options.quiet && !options.dump_plan {
         note!("your own: impasto stylize PHOTO --style PAINTING -o OUT.png");
     }
     Ok(outcome)

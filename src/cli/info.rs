@@ -1,15 +1,14 @@
 //! `impasto devices` and `impasto presets`.
 
-use impasto::gpu::adapters;
+use impasto::gpu::{HARDWARE, adapters};
 use impasto::transfer::presets::PRESETS;
 
 use super::out;
-use super::stylize::AUTO_ORDER;
 
 /// Lists adapters, the CPU engine, and which one `auto` takes.
 pub(crate) fn devices() {
     let adapters = adapters();
-    let auto = AUTO_ORDER.iter().find_map(|kind| adapters.iter().position(|adapter| adapter.kind == *kind));
+    let auto = HARDWARE.iter().find_map(|kind| adapters.iter().position(|adapter| adapter.kind == *kind));
     for (index, adapter) in adapters.iter().enumerate() {
         let mark = if auto == Some(index) { "  <- auto" } else { "" };
         out!("{index}: {} ({}, {}){mark}", adapter.name, adapter.backend, adapter.kind);
@@ -33,5 +32,19 @@ pub(crate) fn devices() {
 pub(crate) fn presets() {
     for preset in PRESETS {
         out!("{:10} {}", preset.name, preset.summary);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_every_preset_with_its_summary() {
+        let readme = include_str!("../../README.md");
+        for preset in PRESETS {
+            let row = format!("| `{}` | {} |", preset.name, preset.summary);
+            assert!(readme.contains(&row), "README.md lacks the row: {row}");
+        }
     }
 }

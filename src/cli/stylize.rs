@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use impasto::cpu::Cpu;
-use impasto::error::{Error, Result};
-use impasto::gpu::{Gpu, GpuChoice, GpuOptions, adapters};
+use impasto::error::Result;
+use impasto::gpu::{Gpu, GpuChoice, GpuOptions, HARDWARE, adapters};
 use impasto::picture::{Picture, Rounding, numbered};
 use impasto::recording::Backend;
 use impasto::transfer::presets::Preset;
@@ -16,10 +16,7 @@ use super::args::{Options, Stylize};
 use super::files::{Log, Outputs};
 use super::interrupt::Interrupt;
 use super::progress::Progress;
-use super::{Outcome, note, out};
-
-/// Kinds of adapter that `auto` takes, best first. A software renderer is not among them: the CPU engine is faster.
-pub(crate) const AUTO_ORDER: [&str; 4] = ["discrete", "integrated", "virtual", "other"];
+use super::{Outcome, note, one_line, out};
 
 /// Everything that a run needs, checked before anything is computed.
 #[derive(Debug)]
@@ -81,7 +78,11 @@ impl Job<'_> {
             }
         };
         let weights = self.weights()?;
-        say(&format!("weights: {}", weights.source));
+        say(&format!("weights: {}", one_line(&weights.source)));
+        if options.dump_plan {
+            out!("{}", StyleTransfer::plan(&weights, &self.content, &self.styles, &self.config)?.0);
+            return Ok(Outcome::Done);
+        }
         let (backend, why) = device(&options.device)?;
         let mut transfer =
             StyleTransfer::new(backend.as_ref(), &weights, &self.content, &self.styles, self.config.clone())?;
@@ -89,11 +90,6 @@ impl Job<'_> {
         let (width, height) = transfer.size();
         say(&format!("device: {}{why}", transfer.device()));
         say(&format!("size: {width}x{height}, {iterations} iterations"));
-        if options.dump_plan {
-            out!("{}", transfer.recording());
-            return Ok(Outcome::Done);
-        }
-
         let mut log = options.log.as_deref().map(|path| Log::create(path, options.overwrite)).transpose()?;
         let progress = Progress::new(options.quiet, self.preset.article_output, iterations, options.print_every);
         let interrupt = Interrupt::listen(&progress);
@@ -149,17 +145,17 @@ fn device(wish: &str) -> Result<(Box<dyn Backend>, String)> {
     Ok(match wish {
         "cpu" => (Box::new(Cpu), String::new()),
         "gpu" => (Box::new(open(GpuChoice::Any)?), String::new()),
-        "auto" => match open(GpuChoice::Hardware) {
-            Ok(gpu) => (Box::new(gpu), String::new()),
-            Err(Error::NoDevice { .. }) => {
-                let software = adapters().into_iter().find(|adapter| adapter.kind == "software");
-                let why = software.map_or(" (no GPU found)".into(), |adapter| {
-                    format!(" (no GPU found; {} is slower, --device gpu takes it)", adapter.name)
-                });
-                (Box::new(Cpu), why)
+        "auto" => {
+            let adapters = adapters();
+            if adapters.iter().any(|adapter| HARDWARE.contains(&adapter.kind)) {
+                // A GPU that is there but does not open is an error, not a reason for a silent, slower run.
+                return Ok((Box::new(open(GpuChoice::Hardware)?), String::new()));
             }
-            Err(error) => return Err(error),
-        },
+            let why = adapters.first().map_or(" (no GPU found)".into(), |adapter| {
+                format!(" (no GPU found; {} is slower, --device gpu takes it)", adapter.name)
+            });
+            (Box::new(Cpu), why)
+        }
         name => {
             let choice = name.parse().map_or_else(|_| GpuChoice::Name(name.into()), GpuChoice::Index);
             (Box::new(open(choice)?), String::new())

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Call, Real, Scalar, Slot};
-use crate::recording::{Backend, BufferId, BufferTable, Command, Dispatch, Engine, Program, Recording};
+use crate::recording::{Backend, BufferId, BufferTable, Command, Dispatch, Engine, Program, Recording, no_program};
 
 /// The CPU as a device: single precision on every core (`RAYON_NUM_THREADS` limits them).
 #[derive(Clone, Copy, Debug, Default)]
@@ -165,9 +165,12 @@ impl<T: Real> Engine for CpuEngine<T> {
 
     fn prepare(&mut self, recording: &Recording) -> Result<Program> {
         for command in &recording.commands {
-            if let Command::Dispatch(dispatch) = command {
-                for tensor in &dispatch.tensors {
-                    self.check(tensor.buffer, tensor.len())?;
+            match command {
+                Command::Clear(buffer) => self.check(*buffer, 1)?,
+                Command::Dispatch(dispatch) => {
+                    for tensor in &dispatch.tensors {
+                        self.check(tensor.buffer, tensor.len())?;
+                    }
                 }
             }
         }
@@ -176,7 +179,8 @@ impl<T: Real> Engine for CpuEngine<T> {
     }
 
     fn run(&mut self, program: Program, times: u32) -> Result<()> {
-        let recording = std::mem::take(&mut self.programs[program.0]);
+        let slot = self.programs.get_mut(program.0).ok_or_else(|| no_program("cpu engine"))?;
+        let recording = std::mem::take(slot);
         let mut result = Ok(());
         'runs: for _ in 0..times {
             for command in &recording.commands {

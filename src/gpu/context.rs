@@ -75,6 +75,9 @@ fn enumerate() -> Vec<wgpu::Adapter> {
     pollster::block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY))
 }
 
+/// Kinds of adapter that are taken unasked, best first. A software renderer is not: the CPU engine is faster.
+pub const HARDWARE: [&str; 4] = ["discrete", "integrated", "virtual", "other"];
+
 fn kind(info: &wgpu::AdapterInfo) -> &'static str {
     match info.device_type {
         wgpu::DeviceType::DiscreteGpu => "discrete",
@@ -176,14 +179,9 @@ impl Backend for Gpu {
 }
 
 /// Order of preference; `None` is never chosen.
-fn rank(info: &wgpu::AdapterInfo, software: bool) -> Option<u8> {
-    match info.device_type {
-        wgpu::DeviceType::DiscreteGpu => Some(0),
-        wgpu::DeviceType::IntegratedGpu => Some(1),
-        wgpu::DeviceType::VirtualGpu => Some(2),
-        wgpu::DeviceType::Other => Some(3),
-        wgpu::DeviceType::Cpu => software.then_some(4),
-    }
+fn rank(info: &wgpu::AdapterInfo, software: bool) -> Option<usize> {
+    let hardware = HARDWARE.iter().position(|known| *known == kind(info));
+    hardware.or_else(|| software.then_some(HARDWARE.len()))
 }
 
 impl Shared {

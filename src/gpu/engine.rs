@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::context::{Gpu, Shared, lost};
 use crate::error::{Error, Result};
 use crate::kernel::Scalar;
-use crate::recording::{BufferId, BufferTable, Command, Engine, Program, Recording};
+use crate::recording::{BufferId, BufferTable, Command, Engine, Program, Recording, no_program};
 
 /// Aim for the length of one submission: Windows kills what takes 2 s, and a desktop stutters well before.
 const SUBMISSION: Duration = Duration::from_millis(100);
@@ -68,7 +68,10 @@ impl GpuEngine {
 
     fn encode(&self, command: &Command, uniforms: &wgpu::Buffer, slot: usize) -> Result<Encoded> {
         let dispatch = match command {
-            Command::Clear(buffer) => return Ok(Encoded::Clear(*buffer)),
+            Command::Clear(buffer) => {
+                self.buffer(*buffer, 0)?;
+                return Ok(Encoded::Clear(*buffer));
+            }
             Command::Dispatch(dispatch) => dispatch,
         };
         let reflection = dispatch.kernel.reflect()?;
@@ -134,7 +137,7 @@ impl GpuEngine {
     /// Waits for the oldest submission and learns from its duration.
     fn retire(&mut self) -> Result<()> {
         let Some(pending) = self.pending.pop_front() else { return Ok(()) };
-        self.wait(Some(pending.index))?;
+        self.wait(pending.index)?;
         let now = Instant::now();
         let busy = now.duration_since(self.last_done.max(pending.submitted)).as_secs_f64();
         if busy > 1e-4 && pending.flops > 0 {
@@ -144,7 +147,8 @@ impl GpuEngine {
         Ok(())
     }
 
-    fn wait(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+    fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+        let submission_index = Some(index);
         let outcome = self.shared().device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(PATIENCE) });
         self.shared().check_lost()?;
         match outcome {
@@ -158,14 +162,12 @@ impl GpuEngine {
         let target = self.buffer(buffer, bytes.len() as u64)?.clone();
         for (piece, chunk) in bytes.chunks(UPLOAD).enumerate() {
             let shared = self.shared();
-            shared.scoped("upload", || {
+            let index = shared.scoped("upload", || {
                 shared.queue.write_buffer(&target, (piece * UPLOAD) as u64, chunk);
-                if bytes.len() > UPLOAD {
-                    shared.queue.submit([]);
-                }
+                (bytes.len() > UPLOAD).then(|| shared.queue.submit([]))
             })?;
-            if bytes.len() > UPLOAD {
-                self.wait(None)?;
+            if let Some(index) = index {
+                self.wait(index)?;
             }
         }
         Ok(())
@@ -178,7 +180,7 @@ impl GpuEngine {
         let source = self.buffer(buffer, 0)?;
         let shared = self.shared();
         let (sender, receiver) = std::sync::mpsc::channel();
-        let staging = shared.scoped("readback", || {
+        let (staging, index) = shared.scoped("readback", || {
             let staging = shared.device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("readback"),
                 size: source.size(),
@@ -187,15 +189,15 @@ impl GpuEngine {
             });
             let mut encoder = shared.device.create_command_encoder(&Default::default());
             encoder.copy_buffer_to_buffer(source, 0, &staging, 0, None);
-            shared.queue.submit([encoder.finish()]);
+            let index = shared.queue.submit([encoder.finish()]);
             // Inside the scope, because mapping a lost device's buffer is an error that panics in a host without a handler.
             staging.map_async(wgpu::MapMode::Read, .., move |result| {
                 // The receiver waits below; if it is gone, so is the wish for the answer.
                 let _ = sender.send(result);
             });
-            staging
+            (staging, index)
         })?;
-        self.wait(None)?;
+        self.wait(index)?;
         match receiver.recv_timeout(Duration::from_secs(1)) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(lost(&format!("readback failed: {error}"))),
@@ -266,7 +268,8 @@ impl Engine for GpuEngine {
     }
 
     fn run(&mut self, program: Program, times: u32) -> Result<()> {
-        let encoded = std::mem::take(&mut self.programs[program.0]);
+        let slot = self.programs.get_mut(program.0).ok_or_else(|| no_program("gpu engine"))?;
+        let encoded = std::mem::take(slot);
         let mut result = Ok(());
         let mut batch = Vec::new();
         let mut flops = 0;

@@ -150,6 +150,9 @@ impl Network {
         tiles: &[Tile],
         terms: &[&dyn TapTerm],
     ) -> Result<()> {
+        if terms.is_empty() {
+            return Ok(());
+        }
         for tile in tiles {
             let trace = self.forward(work, recording, image, tile, terms, true)?;
             trace.give(work);
@@ -198,7 +201,9 @@ impl Network {
         let mut input = work.take("tile", Scalar::F32, &[tile.area.height, tile.area.width, 4]);
         copy_rect(recording, "tile in", (image, tile.area), (&input, 0, 0), Mode::Replace)?;
         let mut input_is_kept = false;
-        for (index, conv) in self.convs.iter().enumerate() {
+        // No further than the deepest term looks; nowhere without one.
+        let depth = terms.iter().map(|term| term.tap().conv() + 1).max().unwrap_or(0);
+        for (index, conv) in self.convs.iter().take(depth).enumerate() {
             let tap = Tap::from_conv(index);
             let region = tile.region(tap.level());
             let mut winner = None;

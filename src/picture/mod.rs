@@ -56,12 +56,19 @@ impl Picture {
     /// Shrinks so that the longer side is `longest`, keeping the aspect ratio (rounded, at least one
     /// pixel). Never enlarges.
     pub fn fitted(&self, longest: usize) -> Picture {
-        let scale = longest as f64 / self.width.max(self.height) as f64;
-        if scale >= 1.0 {
-            return self.clone();
-        }
-        let side = |n: usize| (n as f64 * scale).round() as usize;
-        self.resized(side(self.width), side(self.height))
+        let [height, width] = self.fitted_size(longest);
+        self.resized(width, height)
+    }
+
+    /// Height and width that [`Picture::fitted`] gives.
+    pub fn fitted_size(&self, longest: usize) -> [usize; 2] {
+        let scale = (longest as f64 / self.width.max(self.height) as f64).min(1.0);
+        [self.height, self.width].map(|side| ((side as f64 * scale).round() as usize).max(1))
+    }
+
+    /// True if the sides are not zero and `rgb` has as many samples as they say.
+    pub fn is_consistent(&self) -> bool {
+        self.size().is_some()
     }
 
     /// Width and height where they are not zero and fit `rgb`.

@@ -106,7 +106,8 @@ pub struct Config {
     pub mean: Option<[f32; 3]>,
     /// Orientation of the kernels.
     pub orientation: Orientation,
-    /// Edge of the tiles in pixels; `None` computes the picture as one tile. The result does not depend on it.
+    /// Edge of the tiles in pixels; `None` computes the picture as one tile. Losses and gradient are the same up to
+    /// rounding.
     pub tile: Option<usize>,
 }
 
@@ -219,12 +220,12 @@ impl Config {
 }
 
 impl Size {
-    /// The picture at this size.
-    pub fn apply(self, picture: &Picture) -> Picture {
+    /// Height and width that a picture gets.
+    pub fn of(self, picture: &Picture) -> [usize; 2] {
         match self {
-            Size::Longest(longest) => picture.fitted(longest),
-            Size::Exact(width, height) => picture.resized(width, height),
-            Size::Native => picture.clone(),
+            Size::Longest(longest) => picture.fitted_size(longest),
+            Size::Exact(width, height) => [height, width],
+            Size::Native => [picture.height, picture.width],
         }
     }
 }

@@ -11,7 +11,6 @@ use crate::kernel::Scalar;
 use crate::net::plan::{Network, TapTerm, Workspace};
 use crate::net::tiles::{Tile, tiles};
 use crate::net::vgg19::Tap;
-use crate::ops::Rect;
 use crate::ops::adam::{AdamTensors, adam};
 use crate::ops::loss::{log_losses, partials, sum_reduce};
 use crate::ops::total_variation::total_variation;
@@ -21,6 +20,10 @@ use crate::weights::Weights;
 
 /// Most iterations that run without a look at their losses.
 const RING: u32 = 32;
+/// No picture is this far from 0..255 unless the optimiser diverged.
+const RUNAWAY: f32 = 1e6;
+/// Each tile adds a few dozen launches to the recording; more of them than this is a mistake.
+const MAX_TILES: usize = 4096;
 /// Batches of iterations grow until one takes about this long: often enough to stay responsive.
 const BATCH: Duration = Duration::from_millis(100);
 
@@ -60,6 +63,8 @@ pub struct StyleTransfer {
     width: usize,
     names: Arc<[String]>,
     iteration: u32,
+    /// The term that stopped being finite, and when.
+    diverged: Option<(String, u32)>,
     batch: u32,
     start: Instant,
 }
@@ -75,25 +80,12 @@ impl StyleTransfer {
         styles: &[Picture],
         config: Config,
     ) -> Result<StyleTransfer> {
-        config.validate()?;
-        let [style] = styles else {
-            return Err(Error::Config {
-                option: "style",
-                what: format!("{} style pictures", styles.len()),
-                hint: "give exactly one".into(),
-            });
-        };
-        let content = config.size.apply(content);
-        let style = style_picture(&config, style, &content);
+        let (sizes, layout, [style_pass, content_pass, step_recording]) = lay_out(weights, content, styles, &config)?;
+        let Layout { work, network, image, d_image, ring, schedule, names, style_image, .. } = layout;
+        let content = content.resized(sizes.content[1], sizes.content[0]);
+        let style = styles.first().map(|style| style.resized(sizes.style[1], sizes.style[0]));
         let mean = config.mean.unwrap_or(weights.mean);
         let start_values = start_values(&config, &content, mean)?;
-        check_indices(&config, &content, &style)?;
-
-        let mut layout = Layout::new(&config, weights, &content)?;
-        let style_pass = layout.style_pass(&config, &style)?;
-        let content_pass = layout.content_pass()?;
-        let step_recording = layout.step(&config)?;
-        let Layout { work, network, image, d_image, ring, schedule, names, style_image, .. } = layout;
 
         let mut engine = backend.engine()?;
         engine.allocate(&work.table)?;
@@ -101,7 +93,7 @@ impl StyleTransfer {
             Orientation::True => network.upload(engine.as_mut(), weights)?,
             Orientation::Article => network.upload(engine.as_mut(), &weights.clone().transposed())?,
         }
-        if let Some(style_image) = style_image {
+        if let (Some(style_image), Some(style)) = (style_image, style) {
             engine.write(style_image.buffer, &padded_pixels(&style.rgb, mean))?;
         }
         let style_pass = engine.prepare(&style_pass)?;
@@ -126,15 +118,32 @@ impl StyleTransfer {
             width: content.width,
             names: names.into(),
             iteration: 0,
+            diverged: None,
             batch: 1,
             start: Instant::now(),
             config,
         })
     }
 
+    /// What [`StyleTransfer::new`] would run in every iteration and the buffers it would allocate, without a device.
+    pub fn plan(
+        weights: &Weights,
+        content: &Picture,
+        styles: &[Picture],
+        config: &Config,
+    ) -> Result<(Recording, BufferTable)> {
+        let (_, layout, [_, _, step]) = lay_out(weights, content, styles, config)?;
+        Ok((step, layout.work.table))
+    }
+
     /// Runs up to `limit` further iterations, as many as fit in about 100 ms and at least one, and reports each.
     /// Empty when the run is complete. Afterwards [`StyleTransfer::image`] is the picture after the last one reported.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] once a loss is NaN or infinite: the iterations before it are reported first, and every later
+    /// call fails alike.
     pub fn advance(&mut self, limit: u32) -> Result<Vec<Report>> {
+        self.check_diverged()?;
         let count = self.batch.min(limit).min(self.config.iterations - self.iteration);
         if count == 0 {
             return Ok(Vec::new());
@@ -153,11 +162,8 @@ impl StyleTransfer {
             let row = (iteration % RING) as usize * self.names.len();
             let values = ring[row..row + self.names.len()].to_vec();
             if let Some((name, _)) = self.names.iter().zip(&values).find(|(_, value)| !value.is_finite()) {
-                return Err(Error::NonFinite {
-                    term: name.clone(),
-                    iteration,
-                    hint: "lower --learning-rate, or the weights of the losses".into(),
-                });
+                self.diverged = Some((name.clone(), iteration));
+                break;
             }
             reports.push(Report {
                 iteration,
@@ -168,7 +174,14 @@ impl StyleTransfer {
             });
         }
         self.iteration += count;
+        if reports.is_empty() {
+            self.check_diverged()?;
+        }
         Ok(reports)
+    }
+
+    fn check_diverged(&self) -> Result<()> {
+        self.diverged.clone().map_or(Ok(()), |(term, iteration)| Err(diverged(term, iteration)))
     }
 
     /// Runs to the end, one report per iteration. Stop by dropping the iterator. Iterations run in batches of about
@@ -191,8 +204,16 @@ impl StyleTransfer {
     }
 
     /// The picture as it is now: RGB on the 0..255 scale, not clipped.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] if the picture itself ran away: a ReLU may turn NaN into zero, so finite losses do not
+    /// vouch for it.
     pub fn image(&mut self) -> Result<Picture> {
+        self.check_diverged()?;
         let values = self.engine.read(self.image.buffer)?;
+        if values.iter().any(|value| !(value.abs() <= RUNAWAY)) {
+            return Err(diverged("the picture".into(), self.iteration));
+        }
         let rgb = values.chunks_exact(4).flat_map(|p| [0, 1, 2].map(|c| p[c] + self.mean[c])).collect();
         Ok(Picture { width: self.width, height: self.height, rgb })
     }
@@ -229,20 +250,75 @@ impl StyleTransfer {
     }
 }
 
-/// Kernels index with 32 bits: no map may reach 2^32 elements, neither a tile's nor the content's target.
-fn check_indices(config: &Config, content: &Picture, style: &Picture) -> Result<()> {
-    let elements = |area: Rect, tap: Tap| {
-        let side = |length: usize| length.div_ceil(1 << tap.level()) as u64;
-        side(area.height) * side(area.width) * tap.channels() as u64
+fn diverged(term: String, iteration: u32) -> Error {
+    Error::NonFinite { term, iteration, hint: "lower --learning-rate, or the weights of the losses".into() }
+}
+
+/// Height and width of the pictures at work.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    content: [usize; 2],
+    style: [usize; 2],
+}
+
+/// Everything that can be said and refused before a picture is resampled or a device opened: sizes, buffers, and the
+/// recordings for the style's targets, the content's targets, and one iteration.
+fn lay_out(
+    weights: &Weights,
+    content: &Picture,
+    styles: &[Picture],
+    config: &Config,
+) -> Result<(Sizes, Layout, [Recording; 3])> {
+    config.validate()?;
+    let [style] = styles else {
+        return Err(Error::Config {
+            option: "style",
+            what: format!("{} style pictures", styles.len()),
+            hint: "give exactly one".into(),
+        });
     };
-    let mut largest = 0;
-    for picture in [content, style] {
-        for tile in tiles_for(config, picture.height, picture.width) {
-            largest = (0..config.depth()).map(|conv| elements(tile.area, Tap::from_conv(conv))).fold(largest, u64::max);
+    let init = if let Init::Picture(picture) = &config.init { Some(("init", picture)) } else { None };
+    for (option, picture) in [("content", content), ("style", style)].into_iter().chain(init) {
+        if !picture.is_consistent() {
+            return Err(Error::Config {
+                option,
+                what: format!("{} samples for {}x{} pixels", picture.rgb.len(), picture.width, picture.height),
+                hint: "give width x height x 3 samples, and sides of at least one pixel".into(),
+            });
         }
     }
-    let whole = Rect::whole(content.height, content.width);
-    let targets = config.content_layers.iter().map(|(tap, _)| elements(whole, *tap));
+    let content_size = config.size.of(content);
+    let longest = content_size[0].max(content_size[1]) as f32 * config.style_scale;
+    let style_size = config.style_size.unwrap_or(Size::Longest((longest.round() as usize).max(1)));
+    let sizes = Sizes { content: content_size, style: style_size.of(style) };
+    check_indices(config, &sizes)?;
+    let mut layout = Layout::new(config, weights, sizes.content)?;
+    let recordings = [layout.style_pass(config, sizes.style)?, layout.content_pass()?, layout.step(config)?];
+    Ok((sizes, layout, recordings))
+}
+
+/// Kernels index with 32 bits: no map may reach 2^32 elements, neither a tile's nor the content's target.
+fn check_indices(config: &Config, sizes: &Sizes) -> Result<()> {
+    let elements = |[height, width]: [usize; 2], tap: Tap| {
+        let side = |length: usize| length.div_ceil(1 << tap.level()) as u64;
+        side(height) * side(width) * tap.channels() as u64
+    };
+    let mut largest = 0;
+    for [height, width] in [sizes.content, sizes.style] {
+        let tiles = tiles_for(config, height, width);
+        if tiles.len() > MAX_TILES {
+            return Err(Error::Config {
+                option: "tile",
+                what: format!("{} tiles for {width}x{height} pixels", tiles.len()),
+                hint: "give a larger one, e.g. 512".into(),
+            });
+        }
+        for tile in tiles {
+            let area = [tile.area.height, tile.area.width];
+            largest = (0..config.depth()).map(|conv| elements(area, Tap::from_conv(conv))).fold(largest, u64::max);
+        }
+    }
+    let targets = config.content_layers.iter().map(|(tap, _)| elements(sizes.content, *tap));
     if let Some(elements) = targets.chain([largest]).max().filter(|elements| u32::try_from(*elements).is_err()) {
         return Err(Error::OutOfMemory {
             what: "a feature map".into(),
@@ -252,11 +328,6 @@ fn check_indices(config: &Config, content: &Picture, style: &Picture) -> Result<
         });
     }
     Ok(())
-}
-
-fn style_picture(config: &Config, style: &Picture, content: &Picture) -> Picture {
-    let longest = content.width.max(content.height) as f32 * config.style_scale;
-    config.style_size.unwrap_or(Size::Longest((longest.round() as usize).max(1))).apply(style)
 }
 
 /// `[H, W, 3]` minus the mean, as `[H, W, 4]` with a zero in the fourth channel.
@@ -317,10 +388,9 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(config: &Config, weights: &Weights, content: &Picture) -> Result<Layout> {
+    fn new(config: &Config, weights: &Weights, [height, width]: [usize; 2]) -> Result<Layout> {
         let mut work = Workspace::default();
         let network = Network::new(&mut work, weights, config.depth(), config.pooling)?;
-        let (height, width) = (content.height, content.width);
         let mut names: Vec<String> = config.content_layers.iter().map(|(tap, _)| format!("content/{tap}")).collect();
         names.extend(config.style_layers.iter().map(|(tap, _)| format!("style/{tap}")));
         if config.tv_weight > 0.0 {
@@ -354,9 +424,8 @@ impl Layout {
     }
 
     /// Measures the style picture's Gram matrices.
-    fn style_pass(&mut self, config: &Config, style: &Picture) -> Result<Recording> {
+    fn style_pass(&mut self, config: &Config, [height, width]: [usize; 2]) -> Result<Recording> {
         let mut recording = Recording::new("style targets");
-        let (height, width) = (style.height, style.width);
         let tiles = tiles_for(config, height, width);
         let sums: Vec<GramSum> = config
             .style_layers
@@ -449,8 +518,7 @@ mod tests {
 
     #[test]
     fn a_map_too_large_to_index_is_refused_before_anything_is_allocated() {
-        let picture = |side| Picture { width: side, height: side, rgb: Vec::new() };
-        let check = |config: &Config, side| check_indices(config, &picture(side), &picture(8));
+        let check = |config: &Config, side| check_indices(config, &Sizes { content: [side; 2], style: [8; 2] });
         let whole = Config::default();
         let tiled = Config { tile: Some(512), ..Config::default() };
         assert!(check(&whole, 8191).is_ok());

@@ -170,7 +170,7 @@ fn an_argument_that_cannot_be_read_is_named_with_what_can() {
         ("--size", "large", "<SIZE>", sizes),
         ("--mean", "1,2", "<vgg|N|R,G,B>", means),
         ("--mean", "-1,x,3", "<vgg|N|R,G,B>", means),
-        ("--tile", "0", "<N|auto>", "give the edge of a tile in pixels, e.g. 512, or auto"),
+        ("--tile", "0", "<N|auto>", "give the edge of a tile in pixels, 32 or more, e.g. 512, or auto"),
         (
             "--style-layers",
             "relu9_9",
@@ -293,7 +293,7 @@ fn a_run_that_diverges_says_which_term_and_writes_no_picture() {
     folder.fails(
         &format!("stylize content.png -s style.png {CHEAP} -n 5 -o out.png --learning-rate 1e30"),
         1,
-        "content/relu1_2 is not finite at iteration 1",
+        "content/relu1_2 diverged at iteration 1",
         "lower --learning-rate, or the weights of the losses",
     );
 }
