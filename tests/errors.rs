@@ -103,7 +103,7 @@ fn an_adapter_that_does_not_exist_is_refused_with_the_list_of_those_that_do() {
         for adapter in &adapters {
             assert!(said.contains(&adapter.name), "{said} does not list {}", adapter.name);
         }
-        assert!(!adapters.is_empty() || said.contains("none found"), "{said}");
+        assert!(!adapters.is_empty() || said.contains("(found: none)"), "{said}");
     }
 }
 
