@@ -296,6 +296,18 @@ fn a_run_that_diverges_says_which_term_and_writes_no_picture() {
         "content/relu1_2 diverged at iteration 1",
         "lower --learning-rate, or the weights of the losses",
     );
+    // The last step's damage shows in no loss, and a ReLU hides NaN from those after it.
+    for steps in [1, 5] {
+        folder.fails(
+            &format!(
+                "stylize content.png -s style.png --device cpu --style-layers relu2_1 --content-layers relu2_1 \
+                 --tv-weight 0 -n {steps} -o out.png --learning-rate 1e38"
+            ),
+            1,
+            &format!("the picture diverged at iteration {steps}"),
+            "lower --learning-rate, or the weights of the losses",
+        );
+    }
 }
 
 #[cfg(target_os = "linux")]
