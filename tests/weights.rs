@@ -2,13 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use flate2::{Compression, write::ZlibEncoder};
 use impasto::error::{Error, Result};
 use impasto::weights::{VGG19, Weights, load, save_cache};
 
+mod common;
 #[path = "weights/safetensors.rs"]
 mod in_safetensors;
 #[path = "weights/writer.rs"]
@@ -25,11 +26,9 @@ const OXFORD_MEAN: [f32; 3] = [123.68, 116.779, 103.939];
 // ---- real files ----
 
 fn shared(name: &str) -> Option<PathBuf> {
-    let shared = std::env::var_os("IMPASTO_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    let path = shared.join("vgg19").join(name);
+    let path = common::shared(name)?.join("vgg19").join(name);
     if !path.is_file() {
-        eprintln!("SKIPPED {}: no test data", path.display());
+        common::skip(name, &format!("no {}", path.display()));
         return None;
     }
     Some(path)

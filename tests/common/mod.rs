@@ -12,13 +12,14 @@ pub(crate) fn skip(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED {what}: {why}");
 }
 
-/// The folder of test data: `IMPASTO_SHARED`, else `../shared` beside the repository.
+/// The folder of test data: `IMPASTO_SHARED`, which must then have them, else `../shared` beside the repository.
 pub(crate) fn shared(test: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("IMPASTO_SHARED")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let wish = std::env::var_os("IMPASTO_SHARED").map(PathBuf::from);
+    let path = wish.clone().unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"));
     if path.join("golden").is_dir() {
         return Some(path);
     }
+    assert!(wish.is_none(), "IMPASTO_SHARED={}, but there is no folder golden in it", path.display());
     skip(test, &format!("no test data in {} (IMPASTO_SHARED)", path.display()));
     None
 }
