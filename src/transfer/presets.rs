@@ -58,3 +58,26 @@ fn article() -> Config {
         tile: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `layers` drops a name that no layer has, so a typo would show only in the picture.
+    #[test]
+    fn every_preset_has_the_layers_that_its_definition_names() {
+        let expected: &[(&str, &[&str], &[&str])] = &[
+            ("default", &["relu2_2"], &["relu1_1", "relu2_1", "relu3_1"]),
+            ("article", &["relu1_2"], &["relu1_2", "relu2_2", "relu3_2"]),
+        ];
+        assert_eq!(expected.len(), PRESETS.len(), "a preset is missing here");
+        for (preset, (name, content, style)) in PRESETS.iter().zip(expected) {
+            assert_eq!(preset.name, *name);
+            let config = (preset.config)();
+            for (found, named) in [(&config.content_layers, content), (&config.style_layers, style)] {
+                let found: Vec<String> = found.iter().map(|(tap, _)| tap.to_string()).collect();
+                assert_eq!(found, **named, "{name}");
+            }
+        }
+    }
+}
