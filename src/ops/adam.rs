@@ -133,4 +133,24 @@ mod tests {
         }
         bench.finish();
     }
+    #[test]
+    fn the_fourth_channel_stays_zero() {
+        let mut bench = Bench::new(&ADAM, ELEMENTWISE);
+        for (height, width) in [(1, 1), (5, 8), (17, 33)] {
+            let mut case = Case::new(format!("{height}x{width} of 3 channels"));
+            let shape = [height, width, 4];
+            let d_image = case.input(&shape, &case.padded_noise(&shape));
+            let schedule = case.input(&[1, 2], &[5.0, 1e-8]);
+            let step = case.words(&[0], false);
+            let image = case.update_with(&shape, &case.padded_noise(&shape));
+            let m = case.update_with(&shape, &case.padded_noise(&shape));
+            let v = case.padded_noise(&shape).iter().map(|v| v.abs()).collect::<Vec<_>>();
+            let v = case.update_with(&shape, &v);
+            let tensors =
+                AdamTensors { d_image: &d_image, schedule: &schedule, step: &step, image: &image, m: &m, v: &v };
+            adam(&mut case.recording, tensors, 0.9, 0.999).unwrap();
+            bench.run_and(&case, |ran| [&image, &m, &v].into_iter().for_each(|tensor| ran.check_padding(tensor)));
+        }
+        bench.finish_after(3);
+    }
 }

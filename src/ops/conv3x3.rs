@@ -227,6 +227,8 @@ fn multiply<T: Real>(output: &mut [T], columns: &[T], weight: &[T], channels: us
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::cell::RefCell;
+
     use super::super::testing::{Bench, CHANNELS, Case, MAPS, PRODUCTS};
     use super::*;
 
@@ -295,6 +297,57 @@ mod tests {
             bench.run(&case);
         }
         bench.finish();
+    }
+
+    /// A weight from 3 channels padded to 4: rows of the fourth are 0.
+    fn padded_weight(case: &Case, outputs: usize) -> Vec<f32> {
+        let mut weight = case.noise(&[9, 4, outputs]);
+        weight.chunks_exact_mut(4 * outputs).for_each(|tap| tap[3 * outputs..].fill(0.0));
+        weight
+    }
+
+    #[test]
+    fn the_picture_s_fourth_channel_adds_nothing_forward() {
+        let mut bench = Bench::new(&CONV3X3, PRODUCTS);
+        for (height, width, outputs) in [(5, 8, 4), (17, 33, 64), (7, 7, 68)] {
+            // The oracle has the padding too, so a third opinion: junk in the channel, then in its weights, both times
+            // against zeros, must give the same bits.
+            let mut outcomes: Vec<Vec<Vec<f32>>> = Vec::new();
+            for (junk_in_input, junk_in_weight) in [(false, false), (true, false), (false, true)] {
+                // The same name, hence the same noise.
+                let mut case = Case::new(name([height, width, 3, outputs], false));
+                let shape = [height, width, 4];
+                let pixels = if junk_in_input { case.noise(&shape) } else { case.padded_noise(&shape) };
+                let input = case.input(&shape, &pixels);
+                let weight = if junk_in_weight { case.noise(&[9, 4, outputs]) } else { padded_weight(&case, outputs) };
+                let weight = case.input(&[9, 4, outputs], &weight);
+                let bias = case.random(&[outputs]);
+                let output = case.output(&[height, width, outputs]);
+                let mask = case.output_mask(&mask_shape(height, width, outputs));
+                conv3x3(&mut case.recording, "test", &input, &weight, &bias, &output, &mask).unwrap();
+                let engines = RefCell::new(Vec::new());
+                bench.run_and(&case, |ran| engines.borrow_mut().push(ran.floats(&output)));
+                outcomes.push(engines.into_inner());
+            }
+            assert!(outcomes[0] == outcomes[1] && outcomes[0] == outcomes[2], "{height}x{width} to {outputs}");
+        }
+        bench.finish_after(9);
+    }
+
+    #[test]
+    fn the_picture_s_fourth_channel_gets_no_gradient() {
+        let mut bench = Bench::new(&CONV3X3_BACKWARD, PRODUCTS);
+        for (height, width, outputs) in [(5, 8, 4), (17, 33, 64), (7, 7, 68)] {
+            let mut case = Case::new(name([height, width, 3, outputs], false));
+            let d_output = case.random(&[height, width, outputs]);
+            let mask = case.random_words(&mask_shape(height, width, outputs));
+            let weight = rotated(&padded_weight(&case, outputs), 4, outputs);
+            let weight = case.input(&[9, outputs, 4], &weight);
+            let d_input = case.output(&[height, width, 4]);
+            conv3x3_backward(&mut case.recording, "test", &d_output, &mask, &weight, &d_input).unwrap();
+            bench.run_and(&case, |ran| ran.check_padding(&d_input));
+        }
+        bench.finish_after(3);
     }
 
     #[test]

@@ -137,6 +137,12 @@ impl Case {
         self.input(shape, &self.noise(shape))
     }
 
+    /// Random values of a map whose last channel of four is padding: 0.
+    pub(super) fn padded_noise(&self, shape: &[usize]) -> Vec<f32> {
+        let pads = |(at, value)| if at % 4 == 3 { 0.0 } else { value };
+        self.noise(shape).into_iter().enumerate().map(pads).collect()
+    }
+
     pub(super) fn random_words(&mut self, shape: &[usize]) -> Tensor {
         let seed = self.seed();
         let words = (0..shape.iter().product::<usize>() as u64).map(|at| random_word(seed, at)).collect();
@@ -237,6 +243,12 @@ impl Ran<'_> {
         floats(self.words(tensor))
     }
 
+    /// Panics unless the last channel of every four is exactly 0.
+    pub(super) fn check_padding(&self, tensor: &Tensor) {
+        let padding: Vec<f32> = self.floats(tensor).into_iter().skip(3).step_by(4).collect();
+        assert!(padding.iter().all(|value| *value == 0.0), "{}: padding is {padding:?}", self.name);
+    }
+
     /// Panics unless exactly the elements that should be written were, none of them with NaN, and no guard.
     fn check_writes(&self) {
         for (operand, bits) in self.case.operands.iter().zip(&self.bits) {
@@ -304,9 +316,14 @@ impl Bench {
 
     /// Says how it went, and makes sure that the loops above were not empty.
     pub(super) fn finish(self) {
+        self.finish_after(40);
+    }
+
+    /// As [`Bench::finish`], for a test of so many cases.
+    pub(super) fn finish_after(self, cases: usize) {
         let [cpu, gpu] = self.worst;
         println!("{:22} {} cases, worst NMSE: CPU {cpu:.1e}, GPU {gpu:.1e}", self.kernel.name, self.cases);
-        assert!(self.cases >= 40, "{}: only {} cases", self.kernel.name, self.cases);
+        assert!(self.cases >= cases, "{}: only {} cases", self.kernel.name, self.cases);
     }
 }
 

@@ -103,4 +103,18 @@ mod tests {
         }
         bench.finish();
     }
+    #[test]
+    fn the_fourth_channel_gets_no_gradient() {
+        let mut bench = Bench::new(&TOTAL_VARIATION, ELEMENTWISE);
+        for (height, width) in [(1, 1), (5, 8), (17, 33)] {
+            let mut case = Case::new(format!("{height}x{width} of 3 channels"));
+            let shape = [height, width, 4];
+            let image = case.input(&shape, &case.padded_noise(&shape));
+            let d_image = case.update_with(&shape, &case.padded_noise(&shape));
+            let partial = case.output(&[2]);
+            total_variation(&mut case.recording, &image, 0.3, 0.7, &d_image, &partial).unwrap();
+            bench.run_and(&case, |ran| ran.check_padding(&d_image));
+        }
+        bench.finish_after(3);
+    }
 }
