@@ -5,12 +5,12 @@ mod common;
 
 use std::time::{Duration, Instant};
 
+use common::{layers, picture};
 use impasto::error::{Error, Result};
 use impasto::gpu::{Gpu, GpuChoice, GpuOptions};
 use impasto::kernel::Scalar;
 use impasto::ops::conv3x3::{conv3x3, mask_shape};
 use impasto::ops::{gram::gram, pool::pool_max};
-use impasto::picture::Picture;
 use impasto::recording::{Backend, BufferTable, Purpose, Recording, Tensor};
 use impasto::transfer::{Config, Size, StyleTransfer};
 use impasto::weights::builtin::builtin;
@@ -74,11 +74,6 @@ fn expected() -> Vec<f32> {
 }
 
 fn job(backend: &dyn Backend, iterations: u32) -> Result<StyleTransfer> {
-    let picture = |step: usize| {
-        let rgb = (0..40 * 30 * 3).map(|at| (at * step % 256) as f32).collect();
-        Picture { height: 30, width: 40, rgb }
-    };
-    let layers = |names: &[&str]| names.iter().map(|name| (name.parse().unwrap(), 1.0)).collect();
     let config = Config {
         size: Size::Native,
         style_size: Some(Size::Native),
@@ -89,7 +84,7 @@ fn job(backend: &dyn Backend, iterations: u32) -> Result<StyleTransfer> {
         iterations,
         ..Config::default()
     };
-    StyleTransfer::new(backend, &builtin(config.depth()), &picture(7), &[picture(31)], config)
+    StyleTransfer::new(backend, &builtin(config.depth()), &picture(7, 30, 40), &[picture(31, 30, 40)], config)
 }
 
 #[test]

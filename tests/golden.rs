@@ -14,10 +14,9 @@ mod common;
 
 use std::path::Path;
 
-use common::{gpu, relative_error, shared};
+use common::{gpu, layers, relative_error, shared};
 use impasto::cpu::{Cpu, CpuOracle};
 use impasto::net::plan::Pooling;
-use impasto::net::vgg19::Tap;
 use impasto::picture::{Picture, read_npy};
 use impasto::recording::Backend;
 use impasto::transfer::{Adam, AdamForm, Config, Init, Orientation, Report, Size, StyleTransfer, presets};
@@ -34,10 +33,6 @@ struct Golden {
     gradient: [f64; 2],
     /// The final pictures agree to 1/255 on 99.9 % of values.
     final_picture: bool,
-}
-
-fn layers(names: &[&str]) -> Vec<(Tap, f32)> {
-    names.iter().map(|name| (name.parse().unwrap(), 1.0)).collect()
 }
 
 fn article(shared: &Path, noise: bool) -> Golden {

@@ -11,7 +11,7 @@ mod common;
 
 use std::sync::{Arc, LazyLock, Mutex};
 
-use common::{gpu, noise, relative_error, skip};
+use common::{gpu, noise, picture, relative_error, skip};
 use impasto::cpu::CpuEngine;
 use impasto::error::Result;
 use impasto::gpu::GpuEngine;
@@ -25,7 +25,6 @@ use impasto::ops::gram::{gram, gram_backward, gram_reduce};
 use impasto::ops::loss::{content_loss, style_loss};
 use impasto::ops::pool::{pool_average, pool_average_backward, pool_max, pool_max_backward, winner_shape};
 use impasto::ops::total_variation::total_variation;
-use impasto::picture::Picture;
 use impasto::recording::{
     Backend, BufferId, BufferTable, Command, Dispatch, Engine, Program, Purpose, Recording, Tensor,
 };
@@ -310,10 +309,6 @@ impl<E: Engine> Engine for Shared<E> {
     fn read_words(&mut self, buffer: BufferId) -> Result<Vec<u32>> {
         self.0.lock().unwrap().read_words(buffer)
     }
-}
-
-fn picture(seed: u64, height: usize, width: usize) -> Picture {
-    Picture { width, height, rgb: noise(seed, height * width * 3).iter().map(|v| 127.5 + 127.5 * v).collect() }
 }
 
 /// The part of a job's step that makes the gradient, and the tensors around it.

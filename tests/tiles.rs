@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::LazyLock;
 
-use common::{gpu, noise, relative_error};
+use common::{gpu, layers, noise, picture, relative_error};
 use impasto::cpu::Cpu;
 use impasto::error::Result;
 use impasto::kernel::Scalar;
@@ -13,21 +13,12 @@ use impasto::net::plan::{Network, Pooling, TapTerm, Workspace};
 use impasto::net::tiles::{Region, tiles};
 use impasto::net::vgg19::Tap;
 use impasto::ops::loss::{content_loss, sum_reduce};
-use impasto::picture::Picture;
 use impasto::recording::{Backend, Purpose, Recording, Tensor};
 use impasto::transfer::{Config, Init, Size, StyleTransfer};
 use impasto::weights::Weights;
 use impasto::weights::builtin::builtin;
 
 static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| builtin(6));
-
-fn picture(seed: u64, height: usize, width: usize) -> Picture {
-    Picture { width, height, rgb: noise(seed, height * width * 3).iter().map(|v| 127.5 + 127.5 * v).collect() }
-}
-
-fn layers(names: &[&str]) -> Vec<(Tap, f32)> {
-    names.iter().map(|name| (name.parse().unwrap(), 1.0)).collect()
-}
 
 /// A job over `height` x `width` pixels that looks at every level down to relu3_1.
 fn job(backend: &dyn Backend, (height, width): (usize, usize), pooling: Pooling, tile: Option<usize>) -> StyleTransfer {

@@ -8,9 +8,9 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
+use common::{layers, picture};
 use impasto::gpu::{Gpu, GpuChoice, GpuOptions};
 use impasto::net::plan::Pooling;
-use impasto::picture::Picture;
 use impasto::transfer::{Config, Size, StyleTransfer};
 use impasto::weights::builtin::builtin;
 use impasto::wgpu;
@@ -34,11 +34,6 @@ const FALSE_ALARMS: &[(&str, &str)] = &[];
 fn child(role: &str) {
     let adapter = std::env::var("IMPASTO_TEST_ADAPTER").map_or(GpuChoice::Any, GpuChoice::Name);
     let gpu = Gpu::new(&GpuOptions { choice: adapter, ..GpuOptions::default() }).unwrap();
-    let picture = |step: usize| {
-        let rgb = (0..40 * 30 * 3).map(|at| (at * step % 256) as f32).collect();
-        Picture { height: 30, width: 40, rgb }
-    };
-    let layers = |names: &[&str]| names.iter().map(|name| (name.parse().unwrap(), 1.0)).collect();
     if role == "wrong" {
         wrong_call();
     }
@@ -54,7 +49,8 @@ fn child(role: &str) {
             pooling: *pooling,
             ..Config::default()
         };
-        let mut job = StyleTransfer::new(&gpu, &builtin(5), &picture(7), &[picture(31)], config).unwrap();
+        let mut job =
+            StyleTransfer::new(&gpu, &builtin(5), &picture(7, 30, 40), &[picture(31, 30, 40)], config).unwrap();
         while !job.advance(1).unwrap().is_empty() {}
         assert!(job.image().unwrap().rgb.iter().all(|value| value.is_finite()));
     }

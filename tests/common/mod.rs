@@ -6,6 +6,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use impasto::gpu::{Gpu, GpuChoice, GpuOptions};
+use impasto::net::vgg19::Tap;
+use impasto::picture::Picture;
 
 /// Says on the terminal, past the test harness's capture, that a test did not run.
 pub(crate) fn skip(what: &str, why: &str) {
@@ -56,6 +58,16 @@ pub(crate) fn relative_error(a: &[f32], b: &[f32]) -> f64 {
 /// `count` seeded numbers, uniform in -1..1: SplitMix64 of a counter, so that a longer request starts with the same ones.
 pub(crate) fn noise(seed: u64, count: usize) -> Vec<f32> {
     (0..count as u64).map(|counter| (random_word(seed, counter) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
+}
+
+/// A picture of seeded noise.
+pub(crate) fn picture(seed: u64, height: usize, width: usize) -> Picture {
+    Picture { width, height, rgb: noise(seed, height * width * 3).iter().map(|v| 127.5 + 127.5 * v).collect() }
+}
+
+/// These layers, each with weight 1.
+pub(crate) fn layers(names: &[&str]) -> Vec<(Tap, f32)> {
+    names.iter().map(|name| (name.parse().unwrap(), 1.0)).collect()
 }
 
 /// The `counter`-th 32-bit word of a seeded stream.
