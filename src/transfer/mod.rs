@@ -1,6 +1,7 @@
 //! Style transfer itself: configuration, losses, and the run.
 
 mod config;
+mod layout;
 mod losses;
 mod noise;
 pub mod presets;

@@ -3,27 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::{AdamForm, Config, Init, Orientation, Size};
-use super::losses::{ContentTerm, FeatureTarget, GramSum, StyleTerm};
+use super::config::{AdamForm, Config, Init, Orientation};
+use super::layout::{Layout, RING, lay_out};
 use super::noise::normal;
 use crate::error::{Error, Result};
-use crate::kernel::Scalar;
-use crate::net::plan::{Network, TapTerm, Workspace};
-use crate::net::tiles::{Tile, tiles};
-use crate::net::vgg19::Tap;
-use crate::ops::adam::{AdamTensors, adam};
-use crate::ops::loss::{log_losses, partials, sum_reduce};
-use crate::ops::total_variation::total_variation;
 use crate::picture::Picture;
-use crate::recording::{Backend, BufferTable, Engine, Program, Purpose, Recording, Tensor};
+use crate::recording::{Backend, BufferTable, Engine, Program, Recording, Tensor};
 use crate::weights::Weights;
 
-/// Most iterations that run without a look at their losses.
-const RING: u32 = 32;
 /// No picture is this far from 0..255 unless the optimiser diverged.
 const RUNAWAY: f32 = 1e6;
-/// Each tile adds a few dozen launches to the recording; more of them than this is a mistake.
-const MAX_TILES: usize = 4096;
 /// Batches of iterations grow until one takes about this long: often enough to stay responsive.
 const BATCH: Duration = Duration::from_millis(100);
 
@@ -211,7 +200,7 @@ impl StyleTransfer {
     pub fn image(&mut self) -> Result<Picture> {
         self.check_diverged()?;
         let values = self.engine.read(self.image.buffer)?;
-        if values.iter().any(|value| !(value.abs() <= RUNAWAY)) {
+        if values.iter().any(|value| value.is_nan() || value.abs() > RUNAWAY) {
             return Err(diverged("the picture".into(), self.iteration));
         }
         let rgb = values.chunks_exact(4).flat_map(|p| [0, 1, 2].map(|c| p[c] + self.mean[c])).collect();
@@ -254,82 +243,6 @@ fn diverged(term: String, iteration: u32) -> Error {
     Error::NonFinite { term, iteration, hint: "lower --learning-rate, or the weights of the losses".into() }
 }
 
-/// Height and width of the pictures at work.
-#[derive(Clone, Copy, Debug)]
-struct Sizes {
-    content: [usize; 2],
-    style: [usize; 2],
-}
-
-/// Everything that can be said and refused before a picture is resampled or a device opened: sizes, buffers, and the
-/// recordings for the style's targets, the content's targets, and one iteration.
-fn lay_out(
-    weights: &Weights,
-    content: &Picture,
-    styles: &[Picture],
-    config: &Config,
-) -> Result<(Sizes, Layout, [Recording; 3])> {
-    config.validate()?;
-    let [style] = styles else {
-        return Err(Error::Config {
-            option: "style",
-            what: format!("{} style pictures", styles.len()),
-            hint: "give exactly one".into(),
-        });
-    };
-    let init = if let Init::Picture(picture) = &config.init { Some(("init", picture)) } else { None };
-    for (option, picture) in [("content", content), ("style", style)].into_iter().chain(init) {
-        if !picture.is_consistent() {
-            return Err(Error::Config {
-                option,
-                what: format!("{} samples for {}x{} pixels", picture.rgb.len(), picture.width, picture.height),
-                hint: "give width x height x 3 samples, and sides of at least one pixel".into(),
-            });
-        }
-    }
-    let content_size = config.size.of(content);
-    let longest = content_size[0].max(content_size[1]) as f32 * config.style_scale;
-    let style_size = config.style_size.unwrap_or(Size::Longest((longest.round() as usize).max(1)));
-    let sizes = Sizes { content: content_size, style: style_size.of(style) };
-    check_indices(config, &sizes)?;
-    let mut layout = Layout::new(config, weights, sizes.content)?;
-    let recordings = [layout.style_pass(config, sizes.style)?, layout.content_pass()?, layout.step(config)?];
-    Ok((sizes, layout, recordings))
-}
-
-/// Kernels index with 32 bits: no map may reach 2^32 elements, neither a tile's nor the content's target.
-fn check_indices(config: &Config, sizes: &Sizes) -> Result<()> {
-    let elements = |[height, width]: [usize; 2], tap: Tap| {
-        let side = |length: usize| length.div_ceil(1 << tap.level()) as u64;
-        side(height) * side(width) * tap.channels() as u64
-    };
-    let mut largest = 0;
-    for [height, width] in [sizes.content, sizes.style] {
-        let tiles = tiles_for(config, height, width);
-        if tiles.len() > MAX_TILES {
-            return Err(Error::Config {
-                option: "tile",
-                what: format!("{} tiles for {width}x{height} pixels", tiles.len()),
-                hint: "give a larger one, e.g. 512".into(),
-            });
-        }
-        for tile in tiles {
-            let area = [tile.area.height, tile.area.width];
-            largest = (0..config.depth()).map(|conv| elements(area, Tap::from_conv(conv))).fold(largest, u64::max);
-        }
-    }
-    let targets = config.content_layers.iter().map(|(tap, _)| elements(sizes.content, *tap));
-    if let Some(elements) = targets.chain([largest]).max().filter(|elements| u32::try_from(*elements).is_err()) {
-        return Err(Error::OutOfMemory {
-            what: "a feature map".into(),
-            needed: elements.saturating_mul(4),
-            available: 4 * u64::from(u32::MAX),
-            hint: "use a smaller --size, or --tile 1024 with deeper --content-layers".into(),
-        });
-    }
-    Ok(())
-}
-
 /// `[H, W, 3]` minus the mean, as `[H, W, 4]` with a zero in the fourth channel.
 fn padded_pixels(rgb: &[f32], mean: [f32; 3]) -> Vec<f32> {
     rgb.chunks_exact(3).flat_map(|p| [p[0] - mean[0], p[1] - mean[1], p[2] - mean[2], 0.0]).collect()
@@ -369,161 +282,4 @@ fn schedule_values(config: &Config) -> Vec<f32> {
             [rate as f32, epsilon as f32]
         })
         .collect()
-}
-
-/// The buffers of a job while its recordings are being written.
-struct Layout {
-    work: Workspace,
-    network: Network,
-    tiles: Vec<Tile>,
-    image: Tensor,
-    d_image: Tensor,
-    losses: Tensor,
-    ring: Tensor,
-    schedule: Tensor,
-    style_image: Option<Tensor>,
-    names: Vec<String>,
-    targets: Vec<Tensor>,
-    contents: Vec<FeatureTarget>,
-}
-
-impl Layout {
-    fn new(config: &Config, weights: &Weights, [height, width]: [usize; 2]) -> Result<Layout> {
-        let mut work = Workspace::default();
-        let network = Network::new(&mut work, weights, config.depth(), config.pooling)?;
-        let mut names: Vec<String> = config.content_layers.iter().map(|(tap, _)| format!("content/{tap}")).collect();
-        names.extend(config.style_layers.iter().map(|(tap, _)| format!("style/{tap}")));
-        if config.tv_weight > 0.0 {
-            names.push("tv".into());
-        }
-        let terms = names.len();
-        let mut tensor = |label: &str, shape: &[usize], purpose| work.table.tensor(label, Scalar::F32, shape, purpose);
-        let image = tensor("image", &[height, width, 4], Purpose::Image);
-        let d_image = tensor("d_image", &[height, width, 4], Purpose::Image);
-        let losses = tensor("losses", &[terms], Purpose::Reduction);
-        let ring = tensor("ring", &[RING as usize, terms], Purpose::Reduction);
-        let schedule = tensor("schedule", &[config.iterations as usize, 2], Purpose::Reduction);
-        let contents =
-            config.content_layers.iter().map(|(tap, _)| FeatureTarget::new(&mut work, *tap, height, width)).collect();
-        let tiles = tiles_for(config, height, width);
-        let (style_image, targets) = (None, Vec::new());
-        Ok(Layout {
-            work,
-            network,
-            tiles,
-            image,
-            d_image,
-            losses,
-            ring,
-            schedule,
-            style_image,
-            names,
-            targets,
-            contents,
-        })
-    }
-
-    /// Measures the style picture's Gram matrices.
-    fn style_pass(&mut self, config: &Config, [height, width]: [usize; 2]) -> Result<Recording> {
-        let mut recording = Recording::new("style targets");
-        let tiles = tiles_for(config, height, width);
-        let sums: Vec<GramSum> = config
-            .style_layers
-            .iter()
-            .map(|(tap, _)| GramSum::new(&mut self.work, "style target", *tap, &tiles, Purpose::Targets))
-            .collect();
-        let terms: Vec<&dyn TapTerm> = sums.iter().map(|sum| sum as &dyn TapTerm).collect();
-        let image = self.work.take("style image", Scalar::F32, &[height, width, 4]);
-        self.network.record_forward(&mut self.work, &mut recording, &image, &tiles, &terms)?;
-        self.work.give(image.clone());
-        self.style_image = Some(image);
-        self.targets = sums.into_iter().map(|sum| sum.gram).collect();
-        Ok(recording)
-    }
-
-    /// Measures the content picture's features, from the buffer that later holds the result.
-    fn content_pass(&mut self) -> Result<Recording> {
-        let mut recording = Recording::new("content targets");
-        let terms: Vec<&dyn TapTerm> = self.contents.iter().map(|target| target as &dyn TapTerm).collect();
-        self.network.record_forward(&mut self.work, &mut recording, &self.image, &self.tiles, &terms)?;
-        Ok(recording)
-    }
-
-    /// One iteration: gradient of every term, Adam, losses into the ring.
-    fn step(&mut self, config: &Config) -> Result<Recording> {
-        let mut recording = Recording::new("step");
-        let mut terms: Vec<Box<dyn TapTerm>> = Vec::new();
-        recording.clear(self.losses.buffer);
-        recording.clear(self.d_image.buffer);
-        let losses = &self.losses;
-        for (slot, ((tap, weight), target)) in config.content_layers.iter().zip(&self.contents).enumerate() {
-            let weight = weight * config.content_weight;
-            let target = target.target.clone();
-            terms.push(Box::new(ContentTerm { tap: *tap, target, weight, losses: losses.clone(), slot }));
-        }
-        for ((tap, weight), target) in config.style_layers.iter().zip(&self.targets) {
-            let sum = GramSum::new(&mut self.work, "gram", *tap, &self.tiles, Purpose::Reduction);
-            recording.clear(sum.gram.buffer);
-            let (weight, slot) = (weight * config.style_weight, terms.len());
-            terms.push(Box::new(StyleTerm::new(&mut self.work, sum, target.clone(), weight, losses, slot)));
-        }
-        let terms: Vec<&dyn TapTerm> = terms.iter().map(AsRef::as_ref).collect();
-        let pictures = (&self.image, &self.d_image);
-        self.network.record_gradient(&mut self.work, &mut recording, pictures, &self.tiles, &terms)?;
-        if config.tv_weight > 0.0 {
-            self.total_variation(&mut recording, config.tv_weight, terms.len())?;
-        }
-        let mut table =
-            |label: &str, scalar, shape: &[usize]| self.work.table.tensor(label, scalar, shape, Purpose::Image);
-        let m = table("m", Scalar::F32, &self.image.shape);
-        let v = table("v", Scalar::F32, &self.image.shape);
-        let step = table("step", Scalar::U32, &[1]);
-        let tensors = AdamTensors {
-            d_image: &self.d_image,
-            schedule: &self.schedule,
-            step: &step,
-            image: &self.image,
-            m: &m,
-            v: &v,
-        };
-        adam(&mut recording, tensors, config.adam.beta1, config.adam.beta2)?;
-        log_losses(&mut recording, &self.losses, &self.ring, &step)?;
-        Ok(recording)
-    }
-
-    /// anishathalye's form: each direction's squared differences are averaged over their own number, three channels.
-    fn total_variation(&mut self, recording: &mut Recording, weight: f32, slot: usize) -> Result<()> {
-        let [height, width] = [self.image.shape[0], self.image.shape[1]];
-        let mean = |rows: usize, columns: usize| {
-            // A picture one pixel high or wide has no differences in that direction.
-            if rows * columns == 0 { 0.0 } else { (f64::from(weight) / (3 * rows * columns) as f64) as f32 }
-        };
-        let (row_weight, column_weight) = (mean(height - 1, width), mean(height, width - 1));
-        let partial = self.work.take("partial", Scalar::F32, &[partials(height * width)]);
-        total_variation(recording, &self.image, row_weight, column_weight, &self.d_image, &partial)?;
-        sum_reduce(recording, "tv", &partial, 1.0, &self.losses, slot)?;
-        self.work.give(partial);
-        Ok(())
-    }
-}
-
-fn tiles_for(config: &Config, height: usize, width: usize) -> Vec<Tile> {
-    let deepest = Tap::from_conv(config.depth().saturating_sub(1));
-    tiles(height, width, config.tile, deepest.radius(), 1 << deepest.level())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_map_too_large_to_index_is_refused_before_anything_is_allocated() {
-        let check = |config: &Config, side| check_indices(config, &Sizes { content: [side; 2], style: [8; 2] });
-        let whole = Config::default();
-        let tiled = Config { tile: Some(512), ..Config::default() };
-        assert!(check(&whole, 8191).is_ok());
-        assert!(matches!(check(&whole, 8192), Err(Error::OutOfMemory { needed: 17_179_869_184, .. })));
-        assert!(check(&tiled, 8192).is_ok(), "the content target at relu2_2 has 2^31 elements");
-        assert!(check(&tiled, 11_600).is_err(), "and here more than 2^32");
-    }
 }
