@@ -2,8 +2,8 @@
 //!
 //! Bars: the table "Expected agreement" of the design, direct convolution, with one exception. The design gives 1e-5 for
 //! the first gradient of `article_noise`. Ten million ReLU inputs include some as near to zero as 1.6e-6 (conv2_1, root
-//! mean square 8.6), which single precision puts on the other side: measured 3.2e-5 with two such units (CPU engine), 1.9e-5
-//! with one (GPU kernels), 4e-7 without the 1 % of pixels that see them, 4e-8 for the same recording in double precision.
+//! mean square 8.6), which single precision puts on the other side: measured 1.9e-5 to 3.2e-5 with one or two such units,
+//! by the order of summation; 4e-7 without the 1 % of pixels that see them, 4e-8 for the same recording in double precision.
 //! So the bars are 1e-4 for the whole, 1e-6 (not 1e-5) for the trimmed gradient and for double precision.
 //! `IMPASTO_GOLDEN_ITERATIONS`
 //! sets how far a run is followed: by default 40, but 6 for three of the runs on a GPU, since software takes seconds for
