@@ -279,9 +279,9 @@ fn expected_size<'a>(symbol: &'a str, size: usize, dims: &mut HashMap<&'a str, u
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Program(pub(crate) usize);
 
-/// The error of an engine that is asked to run another engine's program.
+/// The error of an engine that is asked to run a program it has not prepared.
 pub(crate) fn no_program(engine: &str) -> Error {
-    Error::Kernel { kernel: engine.into(), what: "this program was prepared by another engine".into() }
+    Error::Kernel { kernel: engine.into(), what: "no such program in this engine".into() }
 }
 
 /// Runs recordings. One engine serves one job and owns its buffers.

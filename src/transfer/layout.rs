@@ -1,4 +1,4 @@
-//! Lays a job out: sizes, buffers and recordings, before a picture is resampled or a device opened.
+//! Lays a job out: sizes, buffers and recordings, before a picture is resampled or an engine made.
 
 use super::config::{Config, Init, Size};
 use super::losses::{ContentTerm, FeatureTarget, GramSum, StyleTerm};
@@ -26,7 +26,7 @@ pub(super) struct Sizes {
     pub(super) style: [usize; 2],
 }
 
-/// Everything that can be said and refused before a picture is resampled or a device opened: sizes, buffers, and the
+/// Everything that can be said and refused before a picture is resampled or an engine made: sizes, buffers, and the
 /// recordings for the style's targets, the content's targets, and one iteration.
 pub(super) fn lay_out(
     weights: &Weights,
@@ -56,6 +56,16 @@ pub(super) fn lay_out(
     let longest = content_size[0].max(content_size[1]) as f32 * config.style_scale;
     let style_size = config.style_size.unwrap_or(Size::Longest((longest.round() as usize).max(1)));
     let sizes = Sizes { content: content_size, style: style_size.of(style) };
+    if let Init::Values { height, width, values } = &config.init {
+        let [rows, columns] = sizes.content;
+        if [*height, *width] != sizes.content || values.len() != rows * columns * 3 {
+            return Err(Error::Config {
+                option: "init",
+                what: format!("values for {width}x{height}, the result has {columns}x{rows}"),
+                hint: "make an array of shape [height, width, 3] in the size of the result".into(),
+            });
+        }
+    }
     check_indices(config, &sizes)?;
     let mut layout = Layout::new(config, weights, sizes.content)?;
     let recordings = [layout.style_pass(config, sizes.style)?, layout.content_pass()?, layout.step(config)?];
@@ -70,15 +80,15 @@ fn check_indices(config: &Config, sizes: &Sizes) -> Result<()> {
     };
     let mut largest = 0;
     for [height, width] in [sizes.content, sizes.style] {
-        let tiles = tiles_for(config, height, width);
-        if tiles.len() > MAX_TILES {
+        let count = config.tile.map_or(1, |tile| height.div_ceil(tile).saturating_mul(width.div_ceil(tile)));
+        if count > MAX_TILES {
             return Err(Error::Config {
                 option: "tile",
-                what: format!("{} tiles for {width}x{height} pixels", tiles.len()),
+                what: format!("{count} tiles for {width}x{height} pixels"),
                 hint: "give a larger one, e.g. 512".into(),
             });
         }
-        for tile in tiles {
+        for tile in tiles_for(config, height, width) {
             let area = [tile.area.height, tile.area.width];
             largest = (0..config.depth()).map(|conv| elements(area, Tap::from_conv(conv))).fold(largest, u64::max);
         }

@@ -74,7 +74,7 @@ impl StyleTransfer {
         let content = content.resized(sizes.content[1], sizes.content[0]);
         let style = styles.first().map(|style| style.resized(sizes.style[1], sizes.style[0]));
         let mean = config.mean.unwrap_or(weights.mean);
-        let start_values = start_values(&config, &content, mean)?;
+        let start_values = start_values(&config, &content, mean);
 
         let mut engine = backend.engine()?;
         engine.allocate(&work.table)?;
@@ -126,7 +126,8 @@ impl StyleTransfer {
     }
 
     /// Runs up to `limit` further iterations, as many as fit in about 100 ms and at least one, and reports each.
-    /// Empty when the run is complete. Afterwards [`StyleTransfer::image`] is the picture after the last one reported.
+    /// Empty when the run is complete. Afterwards [`StyleTransfer::image`] is the picture after the last one reported,
+    /// unless the run diverged.
     ///
     /// # Errors
     /// [`Error::NonFinite`] once a loss is NaN or infinite: the iterations before it are reported first, and every later
@@ -195,8 +196,8 @@ impl StyleTransfer {
     /// The picture as it is now: RGB on the 0..255 scale, not clipped.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] if the picture itself ran away: a ReLU may turn NaN into zero, so finite losses do not
-    /// vouch for it.
+    /// [`Error::NonFinite`] if a loss stopped being finite, or the picture itself ran away: a ReLU may turn NaN into
+    /// zero, so finite losses do not vouch for it.
     pub fn image(&mut self) -> Result<Picture> {
         self.check_diverged()?;
         let values = self.engine.read(self.image.buffer)?;
@@ -248,23 +249,15 @@ fn padded_pixels(rgb: &[f32], mean: [f32; 3]) -> Vec<f32> {
     rgb.chunks_exact(3).flat_map(|p| [p[0] - mean[0], p[1] - mean[1], p[2] - mean[2], 0.0]).collect()
 }
 
-fn start_values(config: &Config, content: &Picture, mean: [f32; 3]) -> Result<Vec<f32>> {
+/// The start as `[H, W, 4]`; its size has been checked.
+fn start_values(config: &Config, content: &Picture, mean: [f32; 3]) -> Vec<f32> {
     let (height, width) = (content.height, content.width);
-    Ok(match &config.init {
+    match &config.init {
         Init::Content => padded_pixels(&content.rgb, mean),
         Init::Noise => padded_pixels(&normal(config.seed, height * width * 3), [0.0; 3]),
         Init::Picture(picture) => padded_pixels(&picture.resized(width, height).rgb, mean),
-        Init::Values { height: rows, width: columns, values } => {
-            if (*rows, *columns) != (height, width) || values.len() != height * width * 3 {
-                return Err(Error::Config {
-                    option: "init",
-                    what: format!("values for {columns}x{rows}, the result has {width}x{height}"),
-                    hint: "make an array of shape [height, width, 3] in the size of the result".into(),
-                });
-            }
-            padded_pixels(values, [0.0; 3])
-        }
-    })
+        Init::Values { values, .. } => padded_pixels(values, [0.0; 3]),
+    }
 }
 
 /// `(rate, epsilon)` of every iteration, in double precision: see `shaders/adam.wgsl`.
