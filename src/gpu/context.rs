@@ -273,7 +273,8 @@ impl Shared {
 
 pub(super) fn lost(what: &str) -> Error {
     Error::DeviceLost {
-        what: what.into(),
+        // wgpu's own words may run over several lines.
+        what: what.replace(char::is_control, " "),
         hint: "run again; if it happens again, update the driver or use `--device cpu`".into(),
     }
 }
