@@ -5,9 +5,9 @@
 //! mean square 8.6), which single precision puts on the other side: measured 1.9e-5 to 3.2e-5 with one or two such units,
 //! by the order of summation; 4e-7 without the 1 % of pixels that see them, 4e-8 for the same recording in double precision.
 //! So the bars are 1e-4 for the whole, 1e-6 (not 1e-5) for the trimmed gradient and for double precision.
-//! `IMPASTO_GOLDEN_ITERATIONS`
-//! sets how far a run is followed: by default 40, but 6 for three of the runs on a GPU, since software takes seconds for
-//! each. At 40 on software Vulkan the worst terms were odd_max 4.3e-4, odd_avg 1.3e-4, article_content 2.5e-4.
+//!
+//! `IMPASTO_GOLDEN_ITERATIONS` sets how far a run is followed: by default 40, but 6 for three of the runs on a GPU, since
+//! software takes seconds for each. At 40 on software Vulkan the worst terms were odd_max 4.3e-4, odd_avg 1.3e-4, article_content 2.5e-4.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod common;

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::context::{Gpu, Shared, lost};
 use crate::error::{Error, Result};
-use crate::kernel::Scalar;
 use crate::recording::{BufferId, BufferTable, Command, Engine, Program, Recording, no_program};
 
 /// Aim for the length of one submission: Windows kills what takes 2 s, and a desktop stutters well before.
@@ -237,7 +236,6 @@ impl Engine for GpuEngine {
                     mapped_at_creation: false,
                 })
             })?;
-            debug_assert!(matches!(info.scalar, Scalar::F32 | Scalar::U32));
             self.buffers.push(buffer);
         }
         Ok(())
