@@ -4,7 +4,7 @@
 //! workgroup size are read from the shader by naga. `tests/shaders.rs` walks every kernel and fails on any drift.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 
 use bytemuck::Pod;
 
@@ -98,42 +98,70 @@ pub(crate) use kernel;
 
 /// Floating point type of a twin.
 pub trait Real:
-    num_traits::Float + num_traits::NumAssign + std::iter::Sum + Default + Send + Sync + std::fmt::Debug + 'static
+    num_traits::Float + num_traits::NumAssign + std::iter::Sum + Default + Send + Sync + Pod + std::fmt::Debug
 {
     /// Widens or keeps a single.
     fn of(value: f32) -> Self;
+    /// Rounds or keeps a double.
+    fn of_wide(value: f64) -> Self;
     /// For reports and comparisons.
     fn wide(self) -> f64;
+    /// The value itself where `keep` is all ones, zero where it is zero.
+    fn kept(self, keep: u32) -> Self;
     /// The twin of this precision.
     fn twin(twin: Twin) -> fn(&mut Call<'_, Self>) -> Result<()>;
     /// Name for people.
     const NAME: &'static str;
+    /// The oracle's precision: its twins take the plainest way.
+    const ORACLE: bool;
 }
 
 impl Real for f32 {
+    #[inline(always)]
     fn of(value: f32) -> f32 {
         value
     }
+    #[inline(always)]
+    fn of_wide(value: f64) -> f32 {
+        value as f32
+    }
+    #[inline(always)]
     fn wide(self) -> f64 {
         f64::from(self)
+    }
+    #[inline(always)]
+    fn kept(self, keep: u32) -> f32 {
+        f32::from_bits(self.to_bits() & keep)
     }
     fn twin(twin: Twin) -> fn(&mut Call<'_, f32>) -> Result<()> {
         twin.f32
     }
     const NAME: &'static str = "f32";
+    const ORACLE: bool = false;
 }
 
 impl Real for f64 {
+    #[inline(always)]
     fn of(value: f32) -> f64 {
         f64::from(value)
     }
+    #[inline(always)]
+    fn of_wide(value: f64) -> f64 {
+        value
+    }
+    #[inline(always)]
     fn wide(self) -> f64 {
         self
+    }
+    #[inline(always)]
+    fn kept(self, keep: u32) -> f64 {
+        if keep == 0 { 0.0 } else { self }
     }
     fn twin(twin: Twin) -> fn(&mut Call<'_, f64>) -> Result<()> {
         twin.f64
     }
     const NAME: &'static str = "f64";
+    const ORACLE: bool = true;
 }
 
 /// A buffer as a twin sees it, cut to the tensor's length.
@@ -158,6 +186,28 @@ pub struct Call<'a, T> {
     pub params: &'a [u8],
     /// Buffers in the order of [`Kernel::bindings`].
     pub slots: Vec<Slot<'a, T>>,
+    /// For each slot, what twins made of its values; the engine forgets it when they change.
+    pub derived: Vec<&'a OnceLock<Vec<T>>>,
+    /// Memory for intermediate results.
+    pub scratch: &'a Scratch,
+}
+
+/// Memory that twins borrow and give back, so that an iteration allocates none once the first has run.
+#[derive(Debug, Default)]
+pub struct Scratch(Mutex<Vec<Vec<u64>>>);
+
+impl Scratch {
+    /// Runs `work` with `len` elements of any value.
+    pub fn with<T: Pod, R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
+        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        let words = (len * size_of::<T>()).div_ceil(8);
+        if memory.len() < words {
+            memory.resize(words, 0);
+        }
+        let result = work(&mut bytemuck::cast_slice_mut(&mut memory[..words])[..len]);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+        result
+    }
 }
 
 impl<T> Call<'_, T> {
@@ -203,7 +253,7 @@ impl Kernel {
     /// Parses, validates and reflects the shader; once per process and kernel.
     pub fn reflect(&'static self) -> Result<&'static Reflection> {
         static DONE: LazyLock<Mutex<HashMap<&'static str, &'static Reflection>>> = LazyLock::new(Mutex::default);
-        let mut done = DONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(reflection) = done.get(self.name) {
             return Ok(reflection);
         }

@@ -6,6 +6,10 @@
 //! by the order of summation; 4e-7 without the 1 % of pixels that see them, 4e-8 for the same recording in double precision.
 //! So the bars are 1e-4 for the whole, 1e-6 (not 1e-5) for the trimmed gradient and for double precision.
 //!
+//! The CPU engine has those of the column for Winograd's transforms. Where flat areas tie maxima (content start, max
+//! pooling), rounding decides winners, and the design sets no bar for the first gradient; measured 2.4e-2 there. A bar
+//! of 0.1 still tells it from a wrong one.
+//!
 //! `IMPASTO_GOLDEN_ITERATIONS` sets how far a run is followed: by default 40, but 6 for three of the runs on a GPU, since
 //! software takes seconds for each. At 40 on software Vulkan the worst terms were odd_max 4.3e-4, odd_avg 1.3e-4, article_content 2.5e-4.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
@@ -50,6 +54,15 @@ fn article(shared: &Path, noise: bool) -> Golden {
         terms: if noise { [1e-4, 1e-4] } else { [1e-3, 5e-3] },
         gradient: if noise { [1e-4, 1e-6] } else { [1e-3, 1e-5] },
         final_picture: noise,
+    }
+}
+
+impl Golden {
+    /// Bars for a convolution by Winograd's transforms.
+    fn winograd(self) -> Golden {
+        let ties = !self.final_picture && self.config.pooling == Pooling::Max;
+        let terms = if self.final_picture { [1e-4, 1e-4] } else { [3e-3, 1e-2] };
+        Golden { gradient: if ties { [0.1, 0.1] } else { [1e-3, 1e-3] }, terms, ..self }
     }
 }
 
@@ -156,7 +169,7 @@ fn iterations(default: usize) -> usize {
 
 fn on_cpu(test: &str, golden: impl Fn(&Path) -> Golden) {
     if let Some(shared) = shared(test) {
-        follow(&Cpu, &shared, golden(&shared), iterations(40));
+        follow(&Cpu, &shared, golden(&shared).winograd(), iterations(40));
     }
 }
 

@@ -10,7 +10,7 @@ use impasto::cpu::Cpu;
 use impasto::error::Result;
 use impasto::kernel::Scalar;
 use impasto::net::plan::{Network, Pooling, TapTerm, Workspace};
-use impasto::net::tiles::{Region, tiles};
+use impasto::net::tiles::{Region, grid, tiles};
 use impasto::net::vgg19::Tap;
 use impasto::ops::loss::{content_loss, sum_reduce};
 use impasto::recording::{Backend, Purpose, Recording, Tensor};
@@ -126,7 +126,7 @@ impl TapTerm for Squares {
 }
 
 /// Loss and gradient of [`Squares`] with tiles of 32 pixels, or none, and whatever radius.
-fn squares(backend: &dyn Backend, tap: Tap, tile: Option<usize>, radius: usize) -> (f32, Vec<f32>) {
+fn squares(backend: &dyn Backend, tap: Tap, tile: Option<usize>, radius: usize, grid: usize) -> (f32, Vec<f32>) {
     let (height, width) = (61, 67);
     let mut work = Workspace::default();
     let network = Network::new(&mut work, &WEIGHTS, tap.conv() + 1, Pooling::Max).unwrap();
@@ -136,7 +136,7 @@ fn squares(backend: &dyn Backend, tap: Tap, tile: Option<usize>, radius: usize) 
     let zeros = tensor(&[height.div_ceil(step), width.div_ceil(step), tap.channels()]);
     let term = Squares { tap, zeros, losses: losses.clone() };
     let mut recording = Recording::new("squares");
-    let tiles = tiles(height, width, tile, radius, step);
+    let tiles = tiles(height, width, tile, radius, grid);
     network.record_gradient(&mut work, &mut recording, (&image, &d_image), &tiles, &[&term]).unwrap();
     let mut engine = backend.engine().unwrap();
     engine.allocate(&work.table).unwrap();
@@ -150,14 +150,14 @@ fn squares(backend: &dyn Backend, tap: Tap, tile: Option<usize>, radius: usize) 
 /// A halo of the design's width is right, one grid step less is wrong.
 fn cut_the_halo(backend: &dyn Backend, names: &[&str]) {
     for (tap, _) in layers(names) {
-        let (loss, gradient) = squares(backend, tap, None, tap.radius());
-        let errors = |radius: usize| {
-            let (tiled_loss, tiled_gradient) = squares(backend, tap, Some(32), radius);
+        let (loss, gradient) = squares(backend, tap, None, tap.radius(), grid(tap));
+        let errors = |radius: usize, grid: usize| {
+            let (tiled_loss, tiled_gradient) = squares(backend, tap, Some(32), radius, grid);
             [f64::from((tiled_loss - loss).abs() / loss), relative_error(&tiled_gradient, &gradient)]
         };
-        let grid = 1 << tap.level();
-        let cut = tap.radius().next_multiple_of(grid) - grid;
-        let (right, wrong) = (errors(tap.radius()), errors(cut));
+        let step = 1 << tap.level();
+        let cut = tap.radius().next_multiple_of(step) - step;
+        let (right, wrong) = (errors(tap.radius(), grid(tap)), errors(cut, step));
         println!("{tap}: loss and gradient with the halo {right:?}, cut to {cut} pixels {wrong:?}");
         assert!(right.iter().all(|error| *error <= 1e-5), "{tap}: {right:?}");
         assert!(wrong.iter().all(|error| *error >= 1e-4), "{tap}: a halo of {cut} pixels should not do: {wrong:?}");

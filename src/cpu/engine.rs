@@ -1,7 +1,9 @@
 //! Runs recordings over plain vectors.
 
+use std::sync::OnceLock;
+
 use crate::error::{Error, Result};
-use crate::kernel::{Access, Call, Real, Scalar, Slot};
+use crate::kernel::{Access, Call, Real, Scalar, Scratch, Slot};
 use crate::recording::{Backend, BufferId, BufferTable, Command, Dispatch, Engine, Program, Recording, no_program};
 
 /// The CPU as a device: single precision on every core (`RAYON_NUM_THREADS` limits them).
@@ -34,6 +36,9 @@ enum Storage<T> {
 #[derive(Debug)]
 pub struct CpuEngine<T: Real> {
     storage: Vec<Storage<T>>,
+    /// One per buffer: what twins made of its values, e.g. transformed filters.
+    derived: Vec<OnceLock<Vec<T>>>,
+    scratch: Scratch,
     programs: Vec<Recording>,
 }
 
@@ -46,7 +51,7 @@ impl<T: Real> Default for CpuEngine<T> {
 impl<T: Real> CpuEngine<T> {
     /// An engine without buffers.
     pub fn new() -> CpuEngine<T> {
-        CpuEngine { storage: Vec::new(), programs: Vec::new() }
+        CpuEngine { storage: Vec::new(), derived: Vec::new(), scratch: Scratch::default(), programs: Vec::new() }
     }
 
     /// A float buffer in the engine's own precision.
@@ -59,6 +64,9 @@ impl<T: Real> CpuEngine<T> {
 
     /// A float buffer in the engine's own precision, to be changed.
     pub fn values_mut(&mut self, buffer: BufferId) -> Result<&mut [T]> {
+        if let Some(derived) = self.derived.get_mut(buffer.index()) {
+            derived.take();
+        }
         match self.storage.get_mut(buffer.index()) {
             Some(Storage::Floats(values)) => Ok(values),
             _ => Err(no_buffer("float")),
@@ -97,11 +105,14 @@ impl<T: Real> CpuEngine<T> {
                 },
             });
         }
-        let result =
-            T::twin(dispatch.kernel.twin)(&mut Call { kernel: dispatch.kernel, params: &dispatch.params, slots });
+        let derived = dispatch.tensors.iter().map(|tensor| &self.derived[tensor.buffer.index()]).collect();
+        let mut call =
+            Call { kernel: dispatch.kernel, params: &dispatch.params, slots, derived, scratch: &self.scratch };
+        let result = T::twin(dispatch.kernel.twin)(&mut call);
         for (tensor, taken) in dispatch.tensors.iter().zip(written) {
             if let Some(storage) = taken {
                 self.storage[tensor.buffer.index()] = storage;
+                self.derived[tensor.buffer.index()].take();
             }
         }
         result
@@ -137,6 +148,8 @@ impl<T: Real> Engine for CpuEngine<T> {
     fn allocate(&mut self, table: &BufferTable) -> Result<()> {
         self.programs.clear();
         self.storage.clear();
+        self.derived.clear();
+        self.derived.resize_with(table.infos().len(), OnceLock::new);
         for info in table.infos() {
             let size = if info.scalar == Scalar::F32 { size_of::<T>() } else { 4 };
             let out_of_memory = |_| Error::OutOfMemory {

@@ -29,9 +29,17 @@ impl<'a, T> Matrix<'a, T> {
     }
 }
 
-/// `output[m,n] (= or +=) a[m,k] * b[k,n]`, output row-major. Single-threaded: callers split the work into bands.
-pub(crate) fn matmul<T: Real>(output: &mut [T], [m, n, k]: [usize; 3], a: Matrix<'_, T>, b: Matrix<'_, T>, add: bool) {
-    assert!(output.len() >= m * n && a.holds(m, k) && b.holds(k, n), "matmul: operands shorter than {m}x{n}x{k}");
+/// `output[m,n] (= or +=) a[m,k] * b[k,n]`, output in rows `stride` apart. Single-threaded: callers split the work.
+pub(crate) fn matmul<T: Real>(
+    output: &mut [T],
+    stride: usize,
+    [m, n, k]: [usize; 3],
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    add: bool,
+) {
+    let fits = stride >= n && Matrix::rows(output, stride).holds(m, n);
+    assert!(fits && a.holds(m, k) && b.holds(k, n), "matmul: operands shorter than {m}x{n}x{k}");
     // SAFETY: the assertion shows that every element addressed by the sizes and strides lies inside its slice, and
     // `output` is borrowed mutably, so it overlaps neither operand.
     unsafe {
@@ -41,7 +49,7 @@ pub(crate) fn matmul<T: Real>(output: &mut [T], [m, n, k]: [usize; 3], a: Matrix
             k,
             output.as_mut_ptr(),
             1,
-            n as isize,
+            stride as isize,
             add,
             a.data.as_ptr(),
             a.column_stride as isize,

@@ -1,9 +1,10 @@
 //! Exact tiles. Every position of every feature map is owned by one tile; a tile is computed with a halo as wide as the
 //! deepest tap's receptive field, so that what it owns is as if the whole picture had been computed at once.
 
+use super::vgg19::Tap;
 use crate::ops::Rect;
 
-/// A tile of a picture, in pixels. `area` and `owned` start at multiples of the grid 2^poolings, so that the poolings of
+/// A tile of a picture, in pixels. `area` and `owned` start at multiples of [`grid()`], so that the poolings of
 /// a tile and those of the whole picture have the same windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
@@ -50,8 +51,15 @@ impl Tile {
     }
 }
 
+/// What tiles and halos down to a tap are rounded to, in pixels: the poolings' windows, and four positions of the deepest
+/// map, since Winograd's tiles of 4x4 outputs round differently when they shift, which may flip a maximum.
+pub fn grid(deepest: Tap) -> usize {
+    4 << deepest.level()
+}
+
 /// Cuts a picture into tiles that own at most `tile` x `tile` pixels each; `None` makes one tile of the whole.
-/// `radius` is the deepest tap's, `grid` is 2^poolings down to it; tile and halo are rounded up to the grid.
+/// `radius` is the deepest tap's, `grid` a multiple of 2^poolings down to it, better [`grid()`]; tile and halo are rounded
+/// up to it.
 pub fn tiles(height: usize, width: usize, tile: Option<usize>, radius: usize, grid: usize) -> Vec<Tile> {
     let halo = radius.next_multiple_of(grid);
     let edge = tile.unwrap_or(usize::MAX >> 1).max(1).checked_next_multiple_of(grid).unwrap_or(usize::MAX >> 1);

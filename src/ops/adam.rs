@@ -1,6 +1,9 @@
 //! One step of Adam on the picture.
 
+use rayon::prelude::*;
+
 use super::{dims, grid};
+use crate::cpu::vectorized;
 use crate::error::Result;
 use crate::kernel::{Call, Kernel, Real, Slot, float, kernel, params, words};
 use crate::recording::{Launch, Recording, Tensor};
@@ -93,13 +96,29 @@ fn adam_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     // 1 - beta is formed in single precision, as the shader forms it.
     let [beta1, beta2] = [params.beta1, params.beta2].map(T::of);
     let [rest1, rest2] = [1.0 - params.beta1, 1.0 - params.beta2].map(T::of);
-    for at in 0..image.len() {
-        let g = d_image[at];
-        m[at] = beta1 * m[at] + rest1 * g;
-        v[at] = beta2 * v[at] + rest2 * g * g;
-        image[at] -= rate * m[at] / (v[at].sqrt() + epsilon);
-    }
+    let state = image.par_chunks_mut(4096).zip(m.par_chunks_mut(4096)).zip(v.par_chunks_mut(4096));
+    state.zip(d_image.par_chunks(4096)).for_each(|(((image, m), v), d_image)| {
+        update(image, [m, v], d_image, [[beta1, rest1], [beta2, rest2]], rate, epsilon);
+    });
     Ok(())
+}
+
+vectorized! {
+    fn update<T>(
+        image: &'a mut [T],
+        moments: [&'a mut [T]; 2],
+        d_image: &'a [T],
+        decays: [[T; 2]; 2],
+        rate: T,
+        epsilon: T,
+    ) {
+        let ([m, v], [first, second]) = (moments, decays);
+        for (((x, m), v), g) in image.iter_mut().zip(m).zip(v).zip(d_image) {
+            *m = first[0] * *m + first[1] * *g;
+            *v = second[0] * *v + second[1] * *g * *g;
+            *x -= rate * *m / (v.sqrt() + epsilon);
+        }
+    }
 }
 
 #[cfg(test)]

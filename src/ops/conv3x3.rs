@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::{dims, grid};
-use crate::cpu::{Matrix, matmul};
+use super::{dims, grid, keep};
+use crate::cpu::{Linear, Rows, vectorized};
 use crate::error::Result;
 use crate::kernel::{Call, Kernel, Real, Slot, float, kernel, params, words};
 use crate::recording::{Launch, Recording, Tensor};
@@ -127,64 +127,50 @@ fn launch(label: &str, height: usize, width: usize, depth: usize, columns: usize
     }
 }
 
-/// Bit of pixel (y, x) and channel c in its mask word.
-fn mask_bit(y: usize, x: usize, c: usize) -> usize {
-    ((y % 2) * 4 + x % 4) * 4 + c % 4
-}
-
 fn conv3x3_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     let params: ConvParams = call.params()?;
+    let (derived, scratch) = (call.derived[1], call.scratch);
     let [Slot::Read(input), Slot::Read(weight), Slot::Read(bias), Slot::Write(output), Slot::WriteWords(mask)] =
         call.slots.as_mut_slice()
     else {
         return Err(call.mismatch("set of slots"));
     };
     let (height, width, inputs, outputs) = sizes(&params);
-    let rows = band_rows(width, inputs);
-    let (words_x, quads) = (width.div_ceil(4), outputs.div_ceil(4));
-    output
-        .par_chunks_mut(rows * width * outputs)
-        .zip(mask.par_chunks_mut(rows / 2 * words_x * quads))
-        .enumerate()
-        .for_each_init(Vec::new, |columns, (band, (output, mask))| {
-            lower(columns, input, [height, width, inputs], band * rows, output.len() / (width * outputs));
-            multiply(output, columns, weight, outputs);
-            mask.fill(0);
-            for (pixel, values) in output.chunks_exact_mut(outputs).enumerate() {
-                let (y, x) = (pixel / width, pixel % width);
-                let words = &mut mask[(y / 2 * words_x + x / 4) * quads..][..quads];
-                for (c, (value, bias)) in values.iter_mut().zip(bias.iter()).enumerate() {
-                    *value = (*value + *bias).max(T::zero());
-                    words[c / 4] |= u32::from(*value > T::zero()) << mask_bit(y, x, c);
-                }
-            }
-        });
+    let linear = Linear::new(weight, inputs, outputs, derived);
+    let rows = linear.band_rows(height, width);
+    let mask_row = width.div_ceil(4) * outputs.div_ceil(4);
+    let source = Rows { values: input, first: 0, width, channels: inputs };
+    output.par_chunks_mut(rows * width * outputs).zip(mask.par_chunks_mut(rows / 2 * mask_row)).enumerate().for_each(
+        |(band, (output, mask))| {
+            linear.apply(output, band * rows, source, scratch);
+            rectify(output, mask, bias, width);
+        },
+    );
     Ok(())
 }
 
 fn conv3x3_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     let params: ConvParams = call.params()?;
+    let (derived, scratch) = (call.derived[2], call.scratch);
     let [Slot::Read(d_output), Slot::ReadWords(mask), Slot::Read(weight), Slot::Write(d_input)] =
         call.slots.as_mut_slice()
     else {
         return Err(call.mismatch("set of slots"));
     };
     let (height, width, inputs, outputs) = sizes(&params);
-    let (words_x, quads) = (width.div_ceil(4), outputs.div_ceil(4));
-    let mut gated = vec![T::zero(); d_output.len()];
-    gated.par_chunks_mut(outputs).zip(d_output.par_chunks(outputs)).enumerate().for_each(|(pixel, (gated, values))| {
-        let (y, x) = (pixel / width, pixel % width);
-        let words = &mask[(y / 2 * words_x + x / 4) * quads..][..quads];
-        for (c, (gated, value)) in gated.iter_mut().zip(values).enumerate() {
-            if words[c / 4] >> mask_bit(y, x, c) & 1 == 1 {
-                *gated = *value;
+    let linear = Linear::new(weight, outputs, inputs, derived);
+    let rows = linear.band_rows(height, width);
+    let (row, mask_row) = (width * outputs, width.div_ceil(4) * outputs.div_ceil(4));
+    d_input.par_chunks_mut(rows * width * inputs).enumerate().for_each(|(band, d_input)| {
+        // The band's rows and one more above and below.
+        let (first, end) = ((band * rows).saturating_sub(1), (band * rows + rows + 1).min(height));
+        scratch.with((end - first) * row, |gated| {
+            for (y, gated) in (first..end).zip(gated.chunks_exact_mut(row)) {
+                let mask = &mask[y / 2 * mask_row..][..mask_row];
+                gate(gated, &d_output[y * row..][..row], mask, y % 2 * 4, outputs);
             }
-        }
-    });
-    let rows = band_rows(width, outputs);
-    d_input.par_chunks_mut(rows * width * inputs).enumerate().for_each_init(Vec::new, |columns, (band, d_input)| {
-        lower(columns, &gated, [height, width, outputs], band * rows, d_input.len() / (width * inputs));
-        multiply(d_input, columns, weight, inputs);
+            linear.apply(d_input, band * rows, Rows { values: gated, first, width, channels: outputs }, scratch);
+        });
     });
     Ok(())
 }
@@ -193,35 +179,69 @@ fn sizes(params: &ConvParams) -> (usize, usize, usize, usize) {
     (params.height as usize, params.width as usize, params.inputs as usize, params.outputs as usize)
 }
 
-/// Rows per band: even, because mask words span two rows; enough pixels for a well-filled matrix product,
-/// few enough for the lowered matrix to stay near the caches.
-fn band_rows(width: usize, channels: usize) -> usize {
-    let pixels = (1 << 19) / (9 * channels);
-    (pixels.min(512) / width).max(2).next_multiple_of(2)
-}
-
-/// Lowers `rows` rows from `first` on: `[rows * W, 9 * C]`, zero outside the picture.
-fn lower<T: Real>(columns: &mut Vec<T>, input: &[T], [height, width, channels]: [usize; 3], first: usize, rows: usize) {
-    columns.clear();
-    for y in first..first + rows {
-        for x in 0..width {
-            for tap in 0..9 {
-                let (source_y, source_x) = (y + tap / 3, x + tap % 3);
-                if source_y == 0 || source_y > height || source_x == 0 || source_x > width {
-                    columns.resize(columns.len() + channels, T::zero());
-                } else {
-                    let at = ((source_y - 1) * width + source_x - 1) * channels;
-                    columns.extend_from_slice(&input[at..at + channels]);
+vectorized! {
+    /// Adds the bias, cuts at zero, and writes the mask, two rows at a time.
+    fn rectify<T>(output: &'a mut [T], mask: &'a mut [u32], bias: &'a [T], width: usize) {
+        let channels = bias.len();
+        let (quads, wide) = (channels.div_ceil(4), channels / 16 * 16);
+        let pairs = output.chunks_mut(2 * width * channels).zip(mask.chunks_mut(width.div_ceil(4) * quads));
+        for (pair, mask) in pairs {
+            for (block, words) in mask.chunks_exact_mut(quads).enumerate() {
+                for c in (0..wide).step_by(16) {
+                    rectify_block::<T, 16>(pair, &mut words[c / 4..], bias, width, block * 4, c);
+                }
+                for c in (wide..channels).step_by(4) {
+                    rectify_block::<T, 4>(pair, &mut words[c / 4..], bias, width, block * 4, c);
                 }
             }
         }
     }
 }
 
-fn multiply<T: Real>(output: &mut [T], columns: &[T], weight: &[T], channels: usize) {
-    let depth = weight.len() / channels;
-    let pixels = output.len() / channels;
-    matmul(output, [pixels, channels, depth], Matrix::rows(columns, depth), Matrix::rows(weight, channels), false);
+/// 2x4 pixels x `L` channels of [`rectify`].
+#[inline(always)]
+fn rectify_block<T: Real, const L: usize>(
+    pair: &mut [T],
+    words: &mut [u32],
+    bias: &[T],
+    width: usize,
+    left: usize,
+    c: usize,
+) {
+    let (channels, bias) = (bias.len(), &bias[c..c + L]);
+    let mut bits = [0; L];
+    for (y, row) in pair.chunks_exact_mut(width * channels).enumerate() {
+        for (x, pixel) in row[left * channels..].chunks_exact_mut(channels).take(4).enumerate() {
+            let values = &mut pixel[c..c + L];
+            for l in 0..L {
+                let value = values[l] + bias[l];
+                let positive = value > T::zero();
+                values[l] = if positive { value } else { T::zero() };
+                bits[l] |= u32::from(positive) << ((y * 4 + x) * 4 + l % 4);
+            }
+        }
+    }
+    for (word, bits) in words.iter_mut().zip(bits.chunks_exact(4)) {
+        *word = bits[0] | bits[1] | bits[2] | bits[3];
+    }
+}
+
+vectorized! {
+    /// Lets through what the forward pass let through, of one row; `first` is its first pixel in the mask's words.
+    fn gate<T>(gated: &'a mut [T], values: &'a [T], mask: &'a [u32], first: usize, channels: usize) {
+        let quads = channels.div_ceil(4);
+        let pixels = gated.chunks_exact_mut(channels).zip(values.chunks_exact(channels));
+        for (x, (gated, values)) in pixels.enumerate() {
+            let (words, bit) = (&mask[x / 4 * quads..][..quads], (first + x % 4) * 4);
+            let quads = gated.chunks_exact_mut(4).zip(values.chunks_exact(4));
+            for ((gated, values), word) in quads.zip(words) {
+                // Bits 0 to 3, moved to the even places.
+                let bits = word >> bit & 15;
+                let pairs = (bits | bits << 2) & 0x33;
+                keep(gated, values, pairs | pairs << 1);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -229,7 +249,7 @@ fn multiply<T: Real>(output: &mut [T], columns: &[T], weight: &[T], channels: us
 mod tests {
     use std::cell::RefCell;
 
-    use super::super::testing::{Bench, CHANNELS, Case, MAPS, PRODUCTS};
+    use super::super::testing::{Bars, Bench, CHANNELS, Case, MAPS, PRODUCTS, WINOGRAD};
     use super::*;
 
     /// `(H, W, Ci, Co)`: every map with every Ci and with every Co, without the most expensive combinations.
@@ -237,6 +257,10 @@ mod tests {
         let pairs = (0..CHANNELS.len()).flat_map(|i| [0, 1, 3].map(|step| (CHANNELS[i], CHANNELS[(i + step) % 6])));
         let all = pairs.flat_map(|(a, b)| MAPS.map(|(height, width)| [height, width, a, b]));
         all.filter(|[height, width, a, b]| height * width * a * b <= 1_200_000)
+    }
+
+    fn cpu_bars(inputs: usize, outputs: usize) -> Bars {
+        if inputs >= 32 && outputs >= 32 { WINOGRAD } else { PRODUCTS }
     }
 
     fn name([height, width, inputs, outputs]: [usize; 4], folded: bool) -> String {
@@ -260,6 +284,7 @@ mod tests {
         let mut bench = Bench::new(&CONV3X3, PRODUCTS);
         for (i, [height, width, inputs, outputs]) in shapes().enumerate() {
             let folded = i % 5 == 4;
+            bench.cpu_bars = cpu_bars(inputs, outputs);
             let mut case = Case::new(name([height, width, inputs, outputs], folded));
             let input = case.random(&[height, width, inputs]);
             let spread = 1.0 / (3.0 * inputs as f32).sqrt();
@@ -285,6 +310,7 @@ mod tests {
         let mut bench = Bench::new(&CONV3X3_BACKWARD, PRODUCTS);
         for (i, [height, width, inputs, outputs]) in shapes().enumerate() {
             let folded = i % 5 == 4;
+            bench.cpu_bars = cpu_bars(inputs, outputs);
             let mut case = Case::new(name([height, width, inputs, outputs], folded));
             let d_output = case.random(&[height, width, outputs]);
             let mask = case.random_words(&mask_shape(height, width, outputs));

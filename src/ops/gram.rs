@@ -162,30 +162,30 @@ fn gram_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     let [Slot::Read(feature), Slot::Write(partial)] = call.slots.as_mut_slice() else {
         return Err(call.mismatch("set of slots"));
     };
-    let (channels, owned_width) = (params.channels as usize, params.owned_width as usize);
-    let positions = params.owned_height as usize * owned_width;
-    partial.par_chunks_mut(channels * channels).enumerate().for_each_init(
-        || (Vec::new(), Vec::new()),
-        |(rows, product), (split, partial)| {
-            let begin = split * params.split as usize;
-            let end = (begin + params.split as usize).min(positions);
-            rows.clear();
-            for position in begin..end {
-                let y = params.top as usize + position / owned_width;
-                let x = params.left as usize + position % owned_width;
-                let at = (y * params.width as usize + x) * channels;
-                rows.extend_from_slice(&feature[at..at + channels]);
+    let (channels, width) = (params.channels as usize, params.width as usize);
+    let (top, left, owned_width) = (params.top as usize, params.left as usize, params.owned_width as usize);
+    let (positions, split) = (params.owned_height as usize * owned_width, params.split as usize);
+    partial.par_chunks_mut(channels * channels).enumerate().for_each(|(index, partial)| {
+        let (begin, end) = (index * split, (index * split + split).min(positions));
+        for (row, partial) in partial.chunks_exact_mut(channels).enumerate() {
+            partial[row / TILE * TILE..].fill(T::zero());
+        }
+        let mut at = begin;
+        while at < end {
+            // Positions that follow each other in memory: to the end of the owned row, or of the split.
+            let (y, x) = (at / owned_width, at % owned_width);
+            let count = if owned_width == width { end - at } else { (owned_width - x).min(end - at) };
+            let feature = &feature[((top + y) * width + left + x) * channels..][..count * channels];
+            // Only what lies on or right of the diagonal's tiles: gram_reduce mirrors it.
+            for tile in (0..channels).step_by(TILE) {
+                let size = [TILE.min(channels - tile), channels - tile, count];
+                let a = Matrix::transposed(&feature[tile..], channels);
+                let b = Matrix::rows(&feature[tile..], channels);
+                matmul(&mut partial[tile * channels + tile..], channels, size, a, b, true);
             }
-            product.resize(channels * channels, T::zero());
-            let size = [channels, channels, end.saturating_sub(begin)];
-            matmul(product, size, Matrix::transposed(rows, channels), Matrix::rows(rows, channels), false);
-            for row in 0..channels {
-                let upper = row / TILE * TILE;
-                let range = row * channels + upper..(row + 1) * channels;
-                partial[range.clone()].copy_from_slice(&product[range]);
-            }
-        },
-    );
+            at += count;
+        }
+    });
     Ok(())
 }
 
@@ -195,12 +195,13 @@ fn gram_reduce_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
         return Err(call.mismatch("set of slots"));
     };
     let channels = params.channels as usize;
-    for (at, entry) in gram.iter_mut().enumerate() {
-        let (i, j) = (at / channels, at % channels);
-        let source = if i / TILE > j / TILE { j * channels + i } else { at };
-        let total: T = partial.chunks_exact(channels * channels).map(|split| split[source]).sum();
-        *entry += T::of(params.scale) * total;
-    }
+    gram.par_chunks_mut(channels).enumerate().for_each(|(i, row)| {
+        for (j, entry) in row.iter_mut().enumerate() {
+            let source = if i / TILE > j / TILE { j * channels + i } else { i * channels + j };
+            let total: T = partial.chunks_exact(channels * channels).map(|split| split[source]).sum();
+            *entry += T::of(params.scale) * total;
+        }
+    });
     Ok(())
 }
 
@@ -220,7 +221,7 @@ fn gram_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
         .for_each(|(d_feature, feature)| {
             let size = [params.owned_width as usize, channels, channels];
             let a = Matrix::rows(&feature[begin..begin + len], channels);
-            matmul(&mut d_feature[begin..begin + len], size, a, Matrix::rows(d_gram, channels), true);
+            matmul(&mut d_feature[begin..begin + len], channels, size, a, Matrix::rows(d_gram, channels), true);
         });
     Ok(())
 }

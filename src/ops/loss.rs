@@ -1,6 +1,9 @@
 //! Squared-difference losses of Gram matrices and features, and what closes an iteration.
 
+use rayon::prelude::*;
+
 use super::{Rect, dims, grid, inside};
+use crate::cpu::vectorized;
 use crate::error::Result;
 use crate::kernel::{Call, Kernel, Real, Slot, float, kernel, params, words};
 use crate::recording::{Launch, Recording, Tensor};
@@ -223,25 +226,63 @@ fn content_loss_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     else {
         return Err(call.mismatch("set of slots"));
     };
-    let row = params.owned_width as usize * params.channels as usize;
-    // Sums are kept in double precision: a single one would carry thousands of additions.
-    let mut sums = vec![0.0; partial.len()];
-    for y in 0..params.owned_height as usize {
-        let at = |top: u32, left: u32, width: u32| {
-            ((top as usize + y) * width as usize + left as usize) * params.channels as usize
-        };
-        let here = at(params.top, params.left, params.width);
-        let there = at(params.target_top, params.target_left, params.target_width);
-        for i in 0..row {
-            let difference = feature[here + i] - target[there + i];
-            d_feature[here + i] += T::of(params.coefficient) * difference;
-            sums[(y * row + i) / 1024 % partial.len()] += difference.wide().powi(2);
+    let (width, channels) = (params.width as usize * params.channels as usize, params.channels as usize);
+    let (left, row) = (params.left as usize * channels, params.owned_width as usize * channels);
+    let there = |y: usize| {
+        let position = (params.target_top as usize + y) * params.target_width as usize + params.target_left as usize;
+        &target[position * channels..][..row]
+    };
+    let here = |y: usize| &feature[(params.top as usize + y) * width + left..][..row];
+    let owned = params.owned_height as usize;
+    let rows = d_feature.par_chunks_mut(width).skip(params.top as usize).take(owned);
+    rows.enumerate().for_each(|(y, d_feature)| {
+        add_difference(&mut d_feature[left..left + row], here(y), there(y), params.coefficient);
+    });
+    // Partial sum i takes every P-th group of 1024 elements from group i on, in the shader as here.
+    let (count, total) = (partial.len(), owned * row);
+    partial.par_iter_mut().enumerate().for_each(|(group, partial)| {
+        let mut sums = [0.0; 16];
+        for begin in (group * 1024..total).step_by(count * 1024) {
+            let end = (begin + 1024).min(total);
+            let mut at = begin;
+            while at < end {
+                let (y, x) = (at / row, at % row);
+                let len = (row - x).min(end - at);
+                add_squares(&mut sums, &here(y)[x..x + len], &there(y)[x..x + len]);
+                at += len;
+            }
+        }
+        *partial = narrow(sums.iter().sum());
+    });
+    Ok(())
+}
+
+vectorized! {
+    /// `to += coefficient * (a - b)`.
+    fn add_difference<T>(to: &'a mut [T], a: &'a [T], b: &'a [T], coefficient: f32) {
+        let coefficient = T::of(coefficient);
+        for (to, (a, b)) in to.iter_mut().zip(a.iter().zip(b)) {
+            *to += coefficient * (*a - *b);
         }
     }
-    for (partial, sum) in partial.iter_mut().zip(sums) {
-        *partial = narrow(sum);
+}
+
+vectorized! {
+    /// `sums += (a - b)²`, in double precision: a single one would carry thousands of additions.
+    fn add_squares<T>(sums: &'a mut [f64; 16], a: &'a [T], b: &'a [T]) {
+        let mut lanes = *sums;
+        let (a, b) = (a.chunks_exact(16), b.chunks_exact(16));
+        for (lane, (a, b)) in lanes.iter_mut().zip(a.remainder().iter().zip(b.remainder())) {
+            *lane += (*a - *b).wide() * (*a - *b).wide();
+        }
+        for (a, b) in a.zip(b) {
+            for l in 0..16 {
+                let difference = (a[l] - b[l]).wide();
+                lanes[l] += difference * difference;
+            }
+        }
+        *sums = lanes;
     }
-    Ok(())
 }
 
 fn sum_reduce_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {

@@ -13,7 +13,7 @@ mod testing;
 pub mod total_variation;
 
 use crate::error::{Error, Result};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Real};
 use crate::recording::Tensor;
 
 /// Every kernel there is. Validation, translation and drift tests walk this list.
@@ -66,6 +66,26 @@ impl Rect {
     /// Number of positions.
     pub fn area(&self) -> usize {
         self.height * self.width
+    }
+}
+
+/// For each pattern of the even bits 0, 2, 4 and 6, the words that keep the channels whose bit is set, and clear the others.
+static KEEP: [[u32; 4]; 0x56] = {
+    let mut table = [[0; 4]; 0x56];
+    let mut entry = 0;
+    while entry < 4 * table.len() {
+        table[entry / 4][entry % 4] = if (entry / 4) >> (2 * (entry % 4)) & 1 == 1 { u32::MAX } else { 0 };
+        entry += 1;
+    }
+    table
+};
+
+/// Of four channels, those whose even bit is set in `pattern`; the others become zero.
+#[inline(always)]
+fn keep<T: Real>(to: &mut [T], from: &[T], pattern: u32) {
+    let keep = &KEEP[(pattern & 0x55) as usize];
+    for ((to, from), keep) in to.iter_mut().zip(from).zip(keep) {
+        *to = from.kept(*keep);
     }
 }
 

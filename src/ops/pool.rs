@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::{dims, grid};
+use super::{dims, grid, keep};
+use crate::cpu::vectorized;
 use crate::error::Result;
 use crate::kernel::{Call, Kernel, Real, Slot, float, kernel, params, words};
 use crate::recording::{Launch, Recording, Tensor};
@@ -122,6 +123,8 @@ fn launch(label: &str, groups: usize, elements: usize) -> Launch {
     Launch { label: label.into(), constants: Vec::new(), grid: grid(groups, 1), flops: elements as u64 }
 }
 
+/// Height, width and channels of the unpooled side, width of the pooled.
+#[derive(Clone, Copy)]
 struct Sizes {
     height: usize,
     width: usize,
@@ -135,12 +138,17 @@ impl Sizes {
         Sizes { height, width, channels, out_width: width.div_ceil(2) }
     }
 
-    /// Offsets of the window's positions that lie inside, each with its index 2*dy + dx.
-    fn window(&self, out_y: usize, out_x: usize) -> impl Iterator<Item = (u32, usize)> + use<'_> {
-        (0..4)
-            .map(move |k| (k as u32, 2 * out_y + k / 2, 2 * out_x + k % 2))
-            .filter(|&(_, y, x)| y < self.height && x < self.width)
-            .map(|(k, y, x)| (k, (y * self.width + x) * self.channels))
+    /// The two rows of a pooled row's windows; the last row stands in for one that the map does not have.
+    fn rows<T>(self, input: &[T], out_y: usize) -> [&[T]; 2] {
+        let row = self.width * self.channels;
+        [2 * out_y, (2 * out_y + 1).min(self.height - 1)].map(|y| &input[y * row..][..row])
+    }
+
+    /// The window of a pooled pixel in two rows, row-major: places that the map does not have repeat others.
+    #[inline(always)]
+    fn window<T>(self, [upper, lower]: [&[T]; 2], out_x: usize) -> [&[T]; 4] {
+        let [left, right] = [2 * out_x, (2 * out_x + 1).min(self.width - 1)].map(|x| x * self.channels);
+        [(upper, left), (upper, right), (lower, left), (lower, right)].map(|(row, at)| &row[at..][..self.channels])
     }
 }
 
@@ -154,22 +162,52 @@ fn pool_max_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
         .par_chunks_mut(sizes.out_width * sizes.channels)
         .zip(winner.par_chunks_mut(sizes.width.div_ceil(8) * quads))
         .enumerate()
-        .for_each(|(out_y, (output, winner))| {
-            winner.fill(0);
-            for (at, best) in output.iter_mut().enumerate() {
-                let (out_x, c) = (at / sizes.channels, at % sizes.channels);
-                let mut which = 0;
-                for (k, offset) in sizes.window(out_y, out_x) {
-                    let value = input[offset + c];
-                    // Only a strictly greater value wins: ties go to the first in row-major order.
-                    if k == 0 || value > *best {
-                        (*best, which) = (value, k);
-                    }
-                }
-                winner[out_x / 4 * quads + c / 4] |= which << ((out_x % 4 * 4 + c % 4) * 2);
-            }
-        });
+        .for_each(|(out_y, (output, winner))| greatest(output, winner, sizes.rows(input, out_y), sizes));
     Ok(())
+}
+
+vectorized! {
+    /// A row of maxima and their winners.
+    fn greatest<T>(output: &'a mut [T], winner: &'a mut [u32], rows: [&'a [T]; 2], sizes: Sizes) {
+        winner.fill(0);
+        let (quads, wide) = (sizes.channels.div_ceil(4), sizes.channels / 16 * 16);
+        for (out_x, output) in output.chunks_exact_mut(sizes.channels).enumerate() {
+            let window = sizes.window(rows, out_x);
+            let winner = &mut winner[out_x / 4 * quads..][..quads];
+            for c in (0..wide).step_by(16) {
+                greatest_lanes::<T, 16>(&mut output[c..], &mut winner[c / 4..], window, c, out_x % 4);
+            }
+            for c in (wide..sizes.channels).step_by(4) {
+                greatest_lanes::<T, 4>(&mut output[c..], &mut winner[c / 4..], window, c, out_x % 4);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn greatest_lanes<T: Real, const L: usize>(
+    output: &mut [T],
+    winner: &mut [u32],
+    window: [&[T]; 4],
+    c: usize,
+    slot: usize,
+) {
+    let [first, others @ ..] = window.map(|values| &values[c..c + L]);
+    let (mut best, mut which) = ([T::zero(); L], [0; L]);
+    best.copy_from_slice(first);
+    for (values, k) in others.into_iter().zip(1..) {
+        for l in 0..L {
+            // Only a strictly greater value wins: ties go to the first in row-major order, and what stands in for a
+            // place outside the map never wins.
+            let wins = values[l] > best[l];
+            best[l] = if wins { values[l] } else { best[l] };
+            which[l] = if wins { k } else { which[l] };
+        }
+    }
+    output[..L].copy_from_slice(&best);
+    for (word, which) in winner.iter_mut().zip(which.chunks_exact(4)) {
+        *word |= (which[0] | which[1] << 2 | which[2] << 4 | which[3] << 6) << (slot * 8);
+    }
 }
 
 fn pool_max_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
@@ -177,18 +215,29 @@ fn pool_max_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     let [Slot::Write(d_input), Slot::Read(d_output), Slot::ReadWords(winner)] = call.slots.as_mut_slice() else {
         return Err(call.mismatch("set of slots"));
     };
-    let quads = sizes.channels.div_ceil(4);
+    let words = sizes.width.div_ceil(8) * sizes.channels.div_ceil(4);
     d_input.par_chunks_mut(sizes.width * sizes.channels).enumerate().for_each(|(y, d_input)| {
-        for (at, gradient) in d_input.iter_mut().enumerate() {
-            let (x, c) = (at / sizes.channels, at % sizes.channels);
-            let (out_y, out_x) = (y / 2, x / 2);
-            let word = winner[(out_y * sizes.width.div_ceil(8) + out_x / 4) * quads + c / 4];
-            let which = word >> ((out_x % 4 * 4 + c % 4) * 2) & 3;
-            let won = which as usize == y % 2 * 2 + x % 2;
-            *gradient = if won { d_output[(out_y * sizes.out_width + out_x) * sizes.channels + c] } else { T::zero() };
-        }
+        let d_output = &d_output[y / 2 * sizes.out_width * sizes.channels..];
+        to_winners(d_input, d_output, &winner[y / 2 * words..][..words], y % 2 * 2, sizes.channels);
     });
     Ok(())
+}
+
+vectorized! {
+    /// A row of gradients: each pooled pixel's goes to its winner. `place` is 0 in a window's upper row, 2 in its lower.
+    fn to_winners<T>(d_input: &'a mut [T], d_output: &'a [T], winner: &'a [u32], place: usize, channels: usize) {
+        let quads = channels.div_ceil(4);
+        for (x, d_input) in d_input.chunks_exact_mut(channels).enumerate() {
+            let values = d_output[x / 2 * channels..][..channels].chunks_exact(4);
+            let winner = &winner[x / 8 * quads..][..quads];
+            // A pair of bits becomes zero where the winner is this place.
+            let (shift, place) = (x / 2 % 4 * 8, 0x55 * (place + x % 2) as u32);
+            for ((d_input, values), word) in d_input.chunks_exact_mut(4).zip(values).zip(winner) {
+                let other = word >> shift ^ place;
+                keep(d_input, values, !(other | other >> 1));
+            }
+        }
+    }
 }
 
 fn pool_average_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
@@ -196,15 +245,24 @@ fn pool_average_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     let [Slot::Read(input), Slot::Write(output)] = call.slots.as_mut_slice() else {
         return Err(call.mismatch("set of slots"));
     };
-    output.par_chunks_mut(sizes.out_width * sizes.channels).enumerate().for_each(|(out_y, output)| {
-        for (out_x, values) in output.chunks_exact_mut(sizes.channels).enumerate() {
-            let count = T::of(sizes.window(out_y, out_x).count() as f32);
-            for (c, value) in values.iter_mut().enumerate() {
-                *value = sizes.window(out_y, out_x).map(|(_, offset)| input[offset + c]).sum::<T>() / count;
+    let row = sizes.out_width * sizes.channels;
+    output
+        .par_chunks_mut(row)
+        .enumerate()
+        .for_each(|(out_y, output)| averages(output, sizes.rows(input, out_y), sizes));
+    Ok(())
+}
+
+vectorized! {
+    /// A row of averages. A window that sticks out of the map holds each of its values twice or four times.
+    fn averages<T>(output: &'a mut [T], rows: [&'a [T]; 2], sizes: Sizes) {
+        for (out_x, output) in output.chunks_exact_mut(sizes.channels).enumerate() {
+            let [a, b, c, d] = sizes.window(rows, out_x);
+            for i in 0..sizes.channels {
+                output[i] = ((a[i] + b[i]) + (c[i] + d[i])) * T::of(0.25);
             }
         }
-    });
-    Ok(())
+    }
 }
 
 fn pool_average_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
@@ -213,15 +271,24 @@ fn pool_average_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
         return Err(call.mismatch("set of slots"));
     };
     d_input.par_chunks_mut(sizes.width * sizes.channels).enumerate().for_each(|(y, d_input)| {
-        for (x, gradients) in d_input.chunks_exact_mut(sizes.channels).enumerate() {
-            let count = T::of(sizes.window(y / 2, x / 2).count() as f32);
-            let from = &d_output[(y / 2 * sizes.out_width + x / 2) * sizes.channels..];
-            for (gradient, value) in gradients.iter_mut().zip(from) {
-                *gradient = *value / count;
-            }
-        }
+        let rows = if y / 2 * 2 + 1 < sizes.height { 2.0 } else { 1.0 };
+        share(d_input, &d_output[y / 2 * sizes.out_width * sizes.channels..], rows, sizes);
     });
     Ok(())
+}
+
+vectorized! {
+    /// A row of gradients: each pooled pixel's in equal parts, one for each position present.
+    fn share<T>(d_input: &'a mut [T], d_output: &'a [T], rows: f32, sizes: Sizes) {
+        for (x, d_input) in d_input.chunks_exact_mut(sizes.channels).enumerate() {
+            let columns = if x / 2 * 2 + 1 < sizes.width { 2.0 } else { 1.0 };
+            let part = T::of(1.0 / (rows * columns));
+            let from = &d_output[x / 2 * sizes.channels..][..sizes.channels];
+            for (gradient, value) in d_input.iter_mut().zip(from) {
+                *gradient = *value * part;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

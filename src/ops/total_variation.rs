@@ -1,7 +1,10 @@
 //! Total variation of the picture in its squared form.
 
+use rayon::prelude::*;
+
 use super::dims;
 use super::loss::narrow;
+use crate::cpu::vectorized;
 use crate::error::Result;
 use crate::kernel::{Call, Kernel, Real, Slot, float, kernel, params};
 use crate::recording::{Launch, Recording, Tensor};
@@ -58,28 +61,48 @@ fn total_variation_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
         return Err(call.mismatch("set of slots"));
     };
     let (height, width) = (params.height as usize, params.width as usize);
-    let mut sums = vec![0.0; partial.len()];
-    let two = T::of(2.0);
-    for pixel in 0..height * width {
-        let (y, x) = (pixel / width, pixel % width);
-        for at in pixel * 4..pixel * 4 + 4 {
-            for (inside, step, weight) in
-                [(y + 1 < height, width * 4, params.row_weight), (x + 1 < width, 4, params.column_weight)]
-            {
-                if inside {
-                    let weight = T::of(weight);
-                    let difference = image[at + step] - image[at];
-                    d_image[at + step] += two * weight * difference;
-                    d_image[at] -= two * weight * difference;
-                    sums[pixel / 256 % partial.len()] += (weight * difference * difference).wide();
+    let row = width * 4;
+    let weights = [params.row_weight, params.column_weight].map(T::of);
+    d_image.par_chunks_mut(row).enumerate().for_each(|(y, d_image)| {
+        let here = &image[y * row..][..row];
+        // Neighbours outside the picture are the pixels themselves: no difference.
+        let above = &image[y.saturating_sub(1) * row..][..row];
+        let below = &image[(y + 1).min(height - 1) * row..][..row];
+        add_curvature(d_image, here, [above, below], weights);
+    });
+    // Partial sum i takes every P-th group of 256 pixels from group i on, in the shader as here.
+    let (count, pixels) = (partial.len(), height * width);
+    partial.par_iter_mut().enumerate().for_each(|(group, partial)| {
+        let mut sum = 0.0;
+        for begin in (group * 256..pixels).step_by(count * 256) {
+            for pixel in begin..(begin + 256).min(pixels) {
+                let here = &image[pixel * 4..][..4];
+                let right = if pixel % width + 1 < width { &image[pixel * 4 + 4..][..4] } else { here };
+                let below = if pixel + width < pixels { &image[pixel * 4 + row..][..4] } else { here };
+                for c in 0..4 {
+                    let (down, across) = (below[c] - here[c], right[c] - here[c]);
+                    sum += (weights[0] * down * down + weights[1] * across * across).wide();
                 }
             }
         }
-    }
-    for (partial, sum) in partial.iter_mut().zip(sums) {
         *partial = narrow(sum);
-    }
+    });
     Ok(())
+}
+
+vectorized! {
+    /// Adds the gradient of a row's pixels.
+    fn add_curvature<T>(d_image: &'a mut [T], here: &'a [T], vertical: [&'a [T]; 2], weights: [T; 2]) {
+        let [above, below] = vertical;
+        let two = T::of(2.0);
+        for at in 0..d_image.len() {
+            let left = here[at.checked_sub(4).unwrap_or(at)];
+            let right = here[if at + 4 < here.len() { at + 4 } else { at }];
+            let down = (here[at] - above[at]) - (below[at] - here[at]);
+            let across = (here[at] - left) - (right - here[at]);
+            d_image[at] += two * (weights[0] * down + weights[1] * across);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::losses::{ContentTerm, FeatureTarget, GramSum, StyleTerm};
 use crate::error::{Error, Result};
 use crate::kernel::Scalar;
 use crate::net::plan::{Network, TapTerm, Workspace};
-use crate::net::tiles::{Tile, tiles};
+use crate::net::tiles::{Tile, grid, tiles};
 use crate::net::vgg19::Tap;
 use crate::ops::adam::{AdamTensors, adam};
 use crate::ops::loss::{log_losses, partials, sum_reduce};
@@ -243,7 +243,7 @@ impl Layout {
 
 fn tiles_for(config: &Config, height: usize, width: usize) -> Vec<Tile> {
     let deepest = Tap::from_conv(config.depth().saturating_sub(1));
-    tiles(height, width, config.tile, deepest.radius(), 1 << deepest.level())
+    tiles(height, width, config.tile, deepest.radius(), grid(deepest))
 }
 
 #[cfg(test)]

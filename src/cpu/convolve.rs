@@ -1,0 +1,154 @@
+//! 3x3 convolutions over slices: what the twins of `conv3x3` and its gradient have in common.
+
+use std::sync::OnceLock;
+
+use super::{Matrix, matmul, winograd};
+use crate::kernel::{Real, Scratch};
+
+/// Some rows of an `[H, W, C]` map.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows<'a, T> {
+    /// The rows, without gaps.
+    pub(crate) values: &'a [T],
+    /// Index of the first of them in the map.
+    pub(crate) first: usize,
+    /// W.
+    pub(crate) width: usize,
+    /// C.
+    pub(crate) channels: usize,
+}
+
+impl<'a, T> Rows<'a, T> {
+    /// A row by its index in the map shifted by one, so that row 0 is the padding above; `None` where there is none.
+    pub(crate) fn row(&self, shifted: usize) -> Option<&'a [T]> {
+        let at = (shifted.checked_sub(1)?.checked_sub(self.first)?) * self.width * self.channels;
+        self.values.get(at..at + self.width * self.channels)
+    }
+}
+
+/// A 3x3 convolution with zero padding, in the way that suits the precision and the channels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Linear<'a, T> {
+    way: Way,
+    /// As the way wants it.
+    weight: &'a [T],
+    inputs: usize,
+    outputs: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// Rows of the lowered picture times the weight: few inputs, and the oracle.
+    Lower,
+    /// The picture times the weight's nine taps side by side, each added up where it belongs: few outputs.
+    Gather,
+    /// F(4x4, 3x3): a quarter of the multiplications.
+    Winograd,
+}
+
+impl<'a, T: Real> Linear<'a, T> {
+    /// `weight` is `[9, Ci, Co]`; what a way makes of it is kept in `derived`.
+    pub(crate) fn new(weight: &'a [T], inputs: usize, outputs: usize, derived: &'a OnceLock<Vec<T>>) -> Linear<'a, T> {
+        let way = match () {
+            () if T::ORACLE => Way::Lower,
+            () if inputs >= 32 && outputs >= 32 => Way::Winograd,
+            () if outputs < inputs => Way::Gather,
+            () => Way::Lower,
+        };
+        let weight = match way {
+            Way::Lower => weight,
+            Way::Gather => derived.get_or_init(|| side_by_side(weight, inputs, outputs)),
+            Way::Winograd => derived.get_or_init(|| {
+                bytemuck::allocation::cast_vec(winograd::filters(bytemuck::cast_slice(weight), inputs, outputs))
+            }),
+        };
+        Linear { way, weight, inputs, outputs }
+    }
+
+    /// Rows per band: the unit of work of a thread.
+    pub(crate) fn band_rows(&self, height: usize, width: usize) -> usize {
+        match self.way {
+            Way::Winograd => winograd::band_rows(height, width, self.inputs, self.outputs),
+            // Even, since a word of the mask spans two rows; well-filled matrix products near the caches.
+            Way::Lower => ((1 << 19) / (9 * self.inputs * width)).min(512 / width).max(2).next_multiple_of(2),
+            Way::Gather => ((1 << 17) / (9 * self.outputs * width)).clamp(2, 16).next_multiple_of(2),
+        }
+    }
+
+    /// Writes `output`, the rows from `top` on.
+    pub(crate) fn apply(&self, output: &mut [T], top: usize, source: Rows<'_, T>, scratch: &Scratch) {
+        match self.way {
+            Way::Lower => lower(output, top, source, self.weight, self.outputs, scratch),
+            Way::Gather => gather(output, top, source, self.weight, self.outputs, scratch),
+            // Only chosen in single precision, where the casts change nothing.
+            Way::Winograd => {
+                let Rows { values, first, width, channels } = source;
+                let source = Rows { values: bytemuck::cast_slice(values), first, width, channels };
+                let (output, weight) = (bytemuck::cast_slice_mut(output), bytemuck::cast_slice(self.weight));
+                winograd::convolve(output, top, source, weight, self.outputs, scratch);
+            }
+        }
+    }
+}
+
+/// Lowers the rows to `[rows * W, 9 * Ci]`, zero outside the picture, and multiplies.
+fn lower<T: Real>(output: &mut [T], top: usize, source: Rows<'_, T>, weight: &[T], outputs: usize, scratch: &Scratch) {
+    let (width, channels) = (source.width, source.channels);
+    let (pixels, depth) = (output.len() / outputs, 9 * channels);
+    scratch.with(pixels * depth, |columns| {
+        for (y, columns) in (top..).zip(columns.chunks_exact_mut(width * depth)) {
+            for dy in 0..3 {
+                let row = source.row(y + dy);
+                for (x, columns) in columns.chunks_exact_mut(depth).enumerate() {
+                    let taps = &mut columns[dy * 3 * channels..][..3 * channels];
+                    match row {
+                        // The three taps of a row are neighbours in the picture as well.
+                        Some(row) if x > 0 && x + 1 < width => {
+                            taps.copy_from_slice(&row[(x - 1) * channels..][..3 * channels]);
+                        }
+                        Some(row) => {
+                            taps.fill(T::zero());
+                            for dx in (0..3).filter(|dx| (1..=width).contains(&(x + dx))) {
+                                taps[dx * channels..][..channels]
+                                    .copy_from_slice(&row[(x + dx - 1) * channels..][..channels]);
+                            }
+                        }
+                        None => taps.fill(T::zero()),
+                    }
+                }
+            }
+        }
+        let (a, b) = (Matrix::rows(columns, depth), Matrix::rows(weight, outputs));
+        matmul(output, outputs, [pixels, outputs, depth], a, b, false);
+    });
+}
+
+/// `[9, Ci, Co]` to `[Ci, 9, Co]`.
+fn side_by_side<T: Real>(weight: &[T], inputs: usize, outputs: usize) -> Vec<T> {
+    let at = |ci: usize, tap: usize| (tap * inputs + ci) * outputs;
+    (0..inputs * 9).flat_map(|i| &weight[at(i / 9, i % 9)..][..outputs]).copied().collect()
+}
+
+/// Multiplies first, `[rows, W, 9 * Co]`, then adds up the nine neighbours of each output.
+fn gather<T: Real>(output: &mut [T], top: usize, source: Rows<'_, T>, weight: &[T], outputs: usize, scratch: &Scratch) {
+    let (width, wide) = (source.width, 9 * outputs);
+    let rows = top.saturating_sub(1).max(source.first)..(top + output.len() / (width * outputs) + 1);
+    let values = &source.values[(rows.start - source.first) * width * source.channels..];
+    let count = rows.len().min(values.len() / (width * source.channels));
+    scratch.with(count * width * wide, |products| {
+        let size = [count * width, wide, source.channels];
+        matmul(products, wide, size, Matrix::rows(values, source.channels), Matrix::rows(weight, wide), false);
+        let products = Rows { values: products, first: rows.start, width, channels: wide };
+        for (y, output) in (top..).zip(output.chunks_exact_mut(width * outputs)) {
+            output.fill(T::zero());
+            for (dy, row) in (0..3).filter_map(|dy| Some((dy, products.row(y + dy)?))) {
+                for (x, output) in output.chunks_exact_mut(outputs).enumerate() {
+                    for dx in (0..3).filter(|dx| (1..=width).contains(&(x + dx))) {
+                        let from = &row[(x + dx - 1) * wide + (dy * 3 + dx) * outputs..][..outputs];
+                        output.iter_mut().zip(from).for_each(|(sum, product)| *sum += *product);
+                    }
+                }
+            }
+        }
+    });
+}
