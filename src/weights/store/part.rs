@@ -90,6 +90,10 @@ impl Part {
             return Err(self.wrong(what));
         }
         let written = self.file.write_all(bytes);
+        if written.is_err() {
+            // Some of the bytes may have been written; what is counted and what is there stay the same.
+            let _ = self.file.set_len(self.length);
+        }
         written.map_err(|error| match error.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => Error::Output {
                 path: self.path.clone(),
