@@ -225,7 +225,13 @@ impl Store {
                 hint: "pass --force to replace it, or --name for another one".into(),
             });
         }
-        self.create()?;
+        let Some(_lock) = self.lock(&name)? else {
+            return Err(Error::Output {
+                path,
+                what: "another process is fetching it".into(),
+                hint: "wait for that one, or pass --name for another name".into(),
+            });
+        };
         let origin = fs::canonicalize(file).unwrap_or_else(|_| file.into()).display().to_string();
         self.convert(file, &Remote { name, url: origin, length, sha256 })
     }

@@ -168,6 +168,7 @@ fn a_part_file_of_other_bytes_never_becomes_a_cache_file() {
     std::fs::create_dir(folder.path("cache")).unwrap();
     folder.write("cache/mine.part", [&body[..], b"more"].concat());
     folder.fetches(&server.url(""), &body);
+    assert_eq!(server.asked().last().unwrap().from, None, "of more than all of it, nothing can be right");
 }
 
 #[test]

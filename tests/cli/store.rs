@@ -59,6 +59,14 @@ fn an_import_is_listed_verified_found_and_used() {
         "pass --force to replace it, or --name for another one",
     );
     folder.done("weights import net.mat --name my_net --force");
+    let fetching = std::fs::File::create(folder.path("cache/other.lock")).unwrap();
+    fetching.lock().unwrap();
+    folder.refuses(
+        "weights import net.mat --name other",
+        1,
+        &format!("output {}: another process is fetching it", folder.path("cache/other.safetensors").display()),
+        "wait for that one, or pass --name for another name",
+    );
     folder.refuses(
         "weights import style.png",
         3,
