@@ -39,6 +39,16 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// A file on the net cannot be had.
+    #[error("download {url}: {what}")]
+    Download {
+        /// Where it should be.
+        url: String,
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
     /// A picture cannot be read.
     #[error("picture {}: {what}", path.display())]
     Picture {
@@ -125,6 +135,7 @@ impl Error {
                 "this is a bug in impasto or in the driver; please report it with the output of `impasto devices`"
             }
             Error::Weights { hint, .. }
+            | Error::Download { hint, .. }
             | Error::Picture { hint, .. }
             | Error::Config { hint, .. }
             | Error::NoDevice { hint, .. }

@@ -37,12 +37,12 @@ fn picture(width: usize, height: usize) -> Picture {
 }
 
 #[test]
-fn an_iteration_allocates_next_to_nothing() {
-    let config = Config { size: Size::Native, init: Init::Noise, iterations: 8, ..Config::default() };
+fn an_iteration_allocates_less_than_a_feature_map() {
+    let config = Config { size: Size::Native, init: Init::Noise, iterations: 25, ..Config::default() };
     let weights = builtin(config.depth());
     let styles = [picture(64, 64)];
     let mut job = StyleTransfer::new(&Cpu, &weights, &picture(96, 80), &styles, config).unwrap();
-    for _ in 0..3 {
+    for _ in 0..20 {
         job.advance(1).unwrap();
     }
     let before = BYTES.load(Ordering::Relaxed);
@@ -51,6 +51,6 @@ fn an_iteration_allocates_next_to_nothing() {
     }
     let bytes = (BYTES.load(Ordering::Relaxed) - before) / 5;
     println!("{bytes} bytes per iteration");
-    // Lists of a launch's operands, reports; one feature map at relu1_1 would be 1.9 MiB.
-    assert!(bytes < 64 << 10, "{bytes} bytes per iteration");
+    // What the gemm crate packs operands into, for the length of a product. One feature map at relu1_1 is 1.9 MiB.
+    assert!(bytes < 1 << 20, "{bytes} bytes per iteration");
 }

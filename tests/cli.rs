@@ -6,6 +6,10 @@ mod common;
 
 #[path = "cli/commands.rs"]
 mod commands;
+#[path = "cli/fetch.rs"]
+mod fetch;
+#[path = "cli/fetch_together.rs"]
+mod fetch_together;
 #[path = "cli/folder.rs"]
 mod folder;
 #[cfg(unix)]
@@ -15,3 +19,12 @@ mod interrupt;
 mod refusals;
 #[path = "cli/results.rs"]
 mod results;
+#[path = "cli/server.rs"]
+mod server;
+#[path = "cli/show.rs"]
+mod show;
+#[path = "cli/store.rs"]
+mod store;
+#[path = "weights/writer.rs"]
+#[allow(dead_code, reason = "written for the tests of the reader")]
+mod writer;

@@ -27,6 +27,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("eprint!(", &["cli", "main"]),
     ("eprintln!(", &["cli", "main"]),
     ("tokio::", &["cli", "main"]),
+    ("ureq::", &["cli", "main"]),
     ("clap::", &["cli", "main"]),
     ("indicatif::", &["cli", "main"]),
 ];

@@ -10,6 +10,8 @@ use impasto::picture::{Picture, read_npy};
 use impasto::transfer::presets::{self, Preset};
 use impasto::transfer::{AdamForm, Config, Init, Orientation, Size};
 
+use super::weights::Weights;
+
 /// Neural style transfer on any GPU, or on none.
 #[derive(Debug, Parser)]
 #[command(name = "impasto", version, arg_required_else_help = true, after_help = EXIT_CODES)]
@@ -31,6 +33,9 @@ pub(crate) enum Command {
     Devices,
     /// List the presets
     Presets,
+    /// Get VGG-19, and look after the weights that are here
+    #[command(subcommand)]
+    Weights(Weights),
 }
 
 #[derive(Args, Debug)]
@@ -61,9 +66,13 @@ pub(crate) struct Options {
     /// Named settings that the other options start from (see `impasto presets`)
     #[arg(long)]
     pub(crate) preset: Option<String>,
-    /// `builtin`, or a file: imagenet-vgg-verydeep-19.mat or VGG-19 as safetensors
-    #[arg(long, value_name = "FILE|builtin", default_value = "builtin")]
+    /// `auto` (VGG-19, downloaded once; the built-in network if that fails), `builtin`, a name in `impasto weights list`, or
+    /// a file: imagenet-vgg-verydeep-19.mat or VGG-19 as safetensors
+    #[arg(long, value_name = "auto|builtin|NAME|FILE", default_value = "auto")]
     pub(crate) weights: String,
+    /// Do not use the network (so does IMPASTO_OFFLINE=1)
+    #[arg(long)]
+    pub(crate) offline: bool,
     /// `auto` (discrete, then integrated GPU, then the CPU engine), `cpu`, `gpu` (any, software too), a name, or an index
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
@@ -231,7 +240,7 @@ impl Options {
 
     /// The files that the options name for reading.
     pub(crate) fn input_files(&self) -> impl Iterator<Item = &Path> {
-        let weights = Some(self.weights.as_str()).filter(|text| !matches!(*text, "builtin" | "auto"));
+        let weights = Some(self.weights.as_str()).filter(|text| !matches!(*text, "builtin" | "auto" | "vgg19"));
         let init = self.init.as_deref().filter(|text| !matches!(*text, "content" | "noise"));
         weights.into_iter().chain(init).map(Path::new)
     }

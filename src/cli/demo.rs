@@ -23,7 +23,8 @@ pub(crate) fn run(arguments: &Demo) -> Result<Outcome> {
     check_outputs(options, preset, &config, &arguments.output, [])?;
     let content = Picture::decode_bytes(LAKE, Path::new("bundled lake.png"))?;
     let styles = vec![Picture::decode_bytes(NIGHT, Path::new("bundled night.png"))?];
-    let outcome = Job { options, preset, config, output: arguments.output.clone(), content, styles }.run()?;
+    let outcome =
+        Job { options, preset, config, output: arguments.output.clone(), content, styles, may_fetch: false }.run()?;
     if outcome == Outcome::Done && !options.quiet && !options.dump_plan {
         note!("your own: impasto stylize PHOTO --style PAINTING -o OUT.png");
     }

@@ -6,6 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::INTERRUPTED;
 use super::progress::Progress;
 
+/// Whether a run listens, and will save what it has.
+static LISTENING: AtomicBool = AtomicBool::new(false);
+
+/// Has Ctrl-C end the process until a run listens. Once tokio has listened to a signal it is deaf to those that nobody
+/// waits for.
+pub(crate) fn exit_until_a_run_listens() {
+    std::thread::spawn(|| {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
+        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() && !LISTENING.load(Ordering::Relaxed) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+    });
+}
+
 /// Set once Ctrl-C was pressed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
@@ -16,6 +30,7 @@ impl Interrupt {
         let progress = progress.clone();
         let interrupt = Interrupt::default();
         let flag = interrupt.clone();
+        LISTENING.store(true, Ordering::Relaxed);
         std::thread::spawn(move || {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
             runtime.block_on(async {

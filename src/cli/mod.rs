@@ -2,11 +2,13 @@
 
 mod args;
 mod demo;
+mod fetch;
 mod files;
 mod info;
 mod interrupt;
 mod progress;
 mod stylize;
+mod weights;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -56,6 +58,7 @@ pub(crate) fn run() -> ExitCode {
             info::presets();
             Ok(Outcome::Done)
         }
+        args::Command::Weights(command) => weights::run(command),
     };
     let _ = std::io::stdout().flush();
     match result {

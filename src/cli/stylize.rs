@@ -9,13 +9,12 @@ use impasto::picture::{Picture, Rounding, numbered};
 use impasto::recording::Backend;
 use impasto::transfer::presets::Preset;
 use impasto::transfer::{Config, StyleTransfer};
-use impasto::weights::builtin::builtin;
-use impasto::weights::{Weights, load};
 
 use super::args::{Options, Stylize};
 use super::files::{Log, Outputs};
 use super::interrupt::Interrupt;
 use super::progress::Progress;
+use super::weights::{Wish, resolve};
 use super::{Outcome, note, one_line, out};
 
 /// Everything that a run needs, checked before anything is computed.
@@ -27,6 +26,8 @@ pub(crate) struct Job<'a> {
     pub(crate) output: PathBuf,
     pub(crate) content: Picture,
     pub(crate) styles: Vec<Picture>,
+    /// Whether VGG-19 may be downloaded for it.
+    pub(crate) may_fetch: bool,
 }
 
 /// Runs `impasto stylize`.
@@ -38,7 +39,7 @@ pub(crate) fn run(arguments: &Stylize) -> Result<Outcome> {
     check_outputs(options, preset, &config, &arguments.output, inputs)?;
     let content = Picture::decode(&arguments.content)?;
     let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<_>>()?;
-    Job { options, preset, config, output: arguments.output.clone(), content, styles }.run()
+    Job { options, preset, config, output: arguments.output.clone(), content, styles, may_fetch: true }.run()
 }
 
 /// Iterations between saved pictures, 0 for none.
@@ -77,7 +78,16 @@ impl Job<'_> {
                 note!("{text}");
             }
         };
-        let weights = self.weights()?;
+        let Some(weights) = resolve(&Wish {
+            text: &options.weights,
+            depth: self.config.depth(),
+            may_fetch: self.may_fetch && !options.dump_plan,
+            offline: options.offline,
+            quiet: options.quiet,
+        })?
+        else {
+            return Ok(Outcome::Interrupted);
+        };
         say(&format!("weights: {}", one_line(&weights.source)));
         if options.dump_plan {
             out!("{}", StyleTransfer::plan(&weights, &self.content, &self.styles, &self.config)?.0);
@@ -120,16 +130,6 @@ impl Job<'_> {
         }
         say(&format!("wrote {path}"));
         Ok(Outcome::Done)
-    }
-
-    fn weights(&self) -> Result<Weights> {
-        let depth = self.config.depth();
-        if matches!(self.options.weights.as_str(), "builtin" | "auto") {
-            let mut weights = builtin(depth);
-            weights.source += "; for larger strokes and swirls give VGG-19 with --weights FILE";
-            return Ok(weights);
-        }
-        load(Path::new(&self.options.weights), depth)
     }
 
     fn save(&self, transfer: &mut StyleTransfer, path: &Path) -> Result<()> {

@@ -9,24 +9,65 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use flate2::bufread::ZlibDecoder;
 
 mod stream;
+mod walk;
+
+pub(super) use walk::inventory;
 
 use stream::{Array, BUDGET, CELL, CHAR, COMPRESSED, Cursor, MATRIX, STRUCT, words};
 
-use super::{Conv, Fault, HINT_FETCH, HINT_OTHER, OXFORD_MEAN, OXFORD_UNIT, VGG19, Weights, conv, missing, row_major};
+use super::{
+    Conv, Fault, HINT_FETCH, HINT_OTHER, OXFORD_MEAN, OXFORD_UNIT, Prefix, VGG19, Weights, conv, missing, row_major,
+};
 
 /// More variables or layers than this are not a network's.
 const MAX_COUNT: usize = 1000;
 
-pub(super) fn read(mut file: &File, length: u64, big_endian: bool, depth: usize) -> Result<Weights, Fault> {
+pub(super) fn read(file: &File, length: u64, big_endian: bool, depth: usize) -> Result<Prefix, Fault> {
     let mut found = Found { convs: (0..depth).map(|_| None).collect(), layers: false, mean: None };
-    let (mut start, mut budget) = (128u64, BUDGET);
+    let mut end = variables(file, length, big_endian, BUDGET, |cursor| {
+        found.variable(cursor)?;
+        Ok(!(found.layers && found.mean.is_some()))
+    })
+    .err();
+    if found.layers {
+        // The mean follows the convolutions: without it they are still whole, and its value is known.
+        end = end.filter(|fault| !fault.ended);
+    } else if end.is_none() {
+        return Err(Fault::new("holds no variable `layers`: it is not a MatConvNet network", HINT_OTHER));
+    }
+    let known = if found.mean.is_some() { "" } else { ", without its mean colour: that of the Oxford network is used" };
+    let about = Weights {
+        convs: Vec::new(),
+        mean: found.mean.unwrap_or(OXFORD_MEAN),
+        activation_unit: OXFORD_UNIT,
+        source: format!("VGG-19, MatConvNet file{known}"),
+    };
+    let convs = found.convs.into_iter().enumerate().map(|(i, conv)| conv.ok_or_else(|| missing(i)));
+    let mut prefix = Prefix::of(convs, about);
+    // What stopped the reading tells more than which layer is missing for it.
+    prefix.end = end.or(prefix.end);
+    Ok(prefix)
+}
+
+/// Hands each variable to `visit` until it has enough. Where the file ends too early the fault is `ended`.
+fn variables(
+    mut file: &File,
+    length: u64,
+    big_endian: bool,
+    limit: u64,
+    mut visit: impl FnMut(&mut Cursor<'_>) -> Result<bool, Fault>,
+) -> Result<(), Fault> {
+    let (mut start, mut budget) = (128u64, limit);
     let cut = |needed: u64| {
         let what = format!("is cut off: {length} bytes are here, at least {needed} belong to it");
-        Fault::new(what, HINT_FETCH)
+        Fault { ended: true, ..Fault::new(what, HINT_FETCH) }
     };
     for _ in 0..MAX_COUNT {
-        if length.saturating_sub(start) < 8 || found.layers && found.mean.is_some() {
+        if start == length {
             break;
+        }
+        if length.saturating_sub(start) < 8 {
+            return Err(cut(start + 8));
         }
         let mut tag = [0; 8];
         file.seek(SeekFrom::Start(start))?;
@@ -43,32 +84,17 @@ pub(super) fn read(mut file: &File, length: u64, big_endian: bool, depth: usize)
                 return Err(Fault::damaged(format!("byte {start} should start a variable")));
             }
         };
-        let mut cursor = Cursor { input, at: 0, budget, big_endian };
-        match found.variable(&mut cursor) {
-            // The mean follows the convolutions: without it they are still whole, and its value is known.
-            Err(fault) if fault.ended && end > length && found.layers => break,
+        let mut cursor = Cursor { input, at: 0, budget, limit, big_endian };
+        match visit(&mut cursor) {
+            Ok(true) => {}
+            Ok(false) => break,
             Err(fault) if fault.ended && end > length => return Err(cut(end)),
-            result => result?,
+            Err(fault) => return Err(Fault { ended: false, ..fault }),
         }
         budget = budget.saturating_sub(cursor.at);
         start = end;
     }
-    if !found.layers {
-        return Err(if start + 8 > length && start != length {
-            cut(start + 8)
-        } else {
-            Fault::new("holds no variable `layers`: it is not a MatConvNet network", HINT_OTHER)
-        });
-    }
-    let convs: Vec<Conv> =
-        found.convs.into_iter().enumerate().map(|(i, c)| c.ok_or_else(|| missing(i))).collect::<Result<_, _>>()?;
-    let known = if found.mean.is_some() { "" } else { ", without its mean colour: that of the Oxford network is used" };
-    Ok(Weights {
-        convs,
-        mean: found.mean.unwrap_or(OXFORD_MEAN),
-        activation_unit: OXFORD_UNIT,
-        source: format!("VGG-19, MatConvNet file{known}"),
-    })
+    Ok(())
 }
 
 /// What was gathered so far.

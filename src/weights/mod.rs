@@ -1,7 +1,7 @@
 //! The network's weights: VGG-19's 16 convolutions, read from whatever file the user has.
 //!
 //! [`load`] finds the format by content: MatConvNet's `imagenet-vgg-verydeep-19.mat` in both its layouts, torchvision's
-//! key names in safetensors, and this crate's own cache file ([`save_cache`]). All give the same [`Weights`]: kernels
+//! key names in safetensors, and this crate's own cache file ([`save_cache`]), of which [`store`] keeps a folder. All give the same [`Weights`]: kernels
 //! `[3, 3, Ci, Co]` for RGB input in 0..255 minus [`Weights::mean`]. A file is whole and plausible as deep as it was
 //! asked for, or it is an error that says what to do; nothing is guessed in silence.
 
@@ -14,6 +14,8 @@ use crate::error::{Error, Result};
 pub mod builtin;
 mod mat5;
 mod safetensors;
+pub mod show;
+pub mod store;
 
 pub use safetensors::save_cache;
 
@@ -91,16 +93,16 @@ const OXFORD_RED: [f32; 3] = [0.394_167_04, -0.084_197_07, -0.036_313_14];
 /// Between these and a copy in bf16, whose steps are 2^-8.
 const TOLERANCE: f32 = 4e-3;
 
-const HINT_FETCH: &str = "download the whole file again (the README says where)";
+const HINT_FETCH: &str = "get the whole file again: `impasto weights fetch`";
 const HINT_OTHER: &str =
-    "give VGG-19 as imagenet-vgg-verydeep-19.mat or as safetensors (the README says where to get it)";
+    "give VGG-19 as imagenet-vgg-verydeep-19.mat or as safetensors, or get it with `impasto weights fetch`";
 
 /// What is wrong with a file, for [`load`] to put the path to.
 #[derive(Debug)]
 struct Fault {
     what: String,
     hint: &'static str,
-    /// The data ended before they should: the caller may know by how much.
+    /// The data ended before they should, because the file does.
     ended: bool,
 }
 
@@ -111,6 +113,10 @@ impl Fault {
 
     fn damaged(what: impl std::fmt::Display) -> Self {
         Fault::new(format!("damaged: {what}"), HINT_FETCH)
+    }
+
+    fn at(self, path: &Path) -> Error {
+        Error::Weights { path: path.to_path_buf(), what: self.what, hint: self.hint.into() }
     }
 }
 
@@ -140,14 +146,37 @@ pub fn load(path: &Path, depth: usize) -> Result<Weights> {
             hint: "ask for 1 to 16".into(),
         });
     }
-    read(path, depth).map_err(|fault| Error::Weights {
-        path: path.to_path_buf(),
-        what: fault.what,
-        hint: fault.hint.into(),
-    })
+    let whole = |prefix: Prefix| prefix.end.map_or(Ok(prefix.weights), Err);
+    read(path, depth).and_then(whole).map_err(|fault| fault.at(path))
 }
 
-fn read(path: &Path, depth: usize) -> Result<Weights, Fault> {
+/// What a file holds of VGG-19 from conv1_1 down without gaps: at least that.
+#[derive(Debug)]
+struct Prefix {
+    weights: Weights,
+    /// Why it is not as deep as was asked for.
+    end: Option<Fault>,
+}
+
+impl Prefix {
+    /// The convolutions up to the first that cannot be read.
+    fn of(convs: impl Iterator<Item = Result<Conv, Fault>>, about: Weights) -> Prefix {
+        let mut prefix = Prefix { weights: about, end: None };
+        for conv in convs {
+            match conv {
+                Ok(conv) => prefix.weights.convs.push(conv),
+                Err(fault) => {
+                    prefix.end = Some(fault);
+                    break;
+                }
+            }
+        }
+        prefix
+    }
+}
+
+/// Opens a weight file and tells its format and length.
+fn open(path: &Path) -> Result<(File, Format, u64), Fault> {
     let metadata = fs::metadata(path)?;
     if !metadata.is_file() {
         let what = if metadata.is_dir() { "is a folder, not a file" } else { "is not a regular file" };
@@ -156,15 +185,29 @@ fn read(path: &Path, depth: usize) -> Result<Weights, Fault> {
     let file = File::open(path)?;
     let mut head = Vec::new();
     (&file).take(512).read_to_end(&mut head)?;
-    let weights = match format(&head)? {
-        Format::Mat5 { big_endian } => mat5::read(&file, metadata.len(), big_endian, depth)?,
-        Format::Safetensors => safetensors::read(&file, metadata.len(), depth)?,
+    Ok((file, format(&head)?, metadata.len()))
+}
+
+/// The longest whole prefix of at most `depth` convolutions.
+fn read(path: &Path, depth: usize) -> Result<Prefix, Fault> {
+    let (file, format, length) = open(path)?;
+    let mut prefix = match format {
+        Format::Mat5 { big_endian } => mat5::read(&file, length, big_endian, depth)?,
+        Format::Safetensors => safetensors::read(&file, length, depth)?,
     };
-    weights.convs.iter().try_for_each(plausible)?;
+    let weights = &mut prefix.weights;
+    let found = weights.convs.iter().map(plausible).enumerate().find_map(|(at, found)| Some((at, found.err()?)));
+    if let Some((at, fault)) = found {
+        weights.convs.truncate(at);
+        prefix.end = Some(fault);
+    }
+    if weights.convs.is_empty() {
+        return Err(prefix.end.unwrap_or_else(|| missing(0)));
+    }
     if !weights.mean.iter().all(|m| (0.0..=255.0).contains(m)) {
         return Err(Fault::damaged(format!("its mean colour is {:?}", weights.mean)));
     }
-    Ok(weights)
+    Ok(prefix)
 }
 
 enum Format {
@@ -220,7 +263,7 @@ fn format(head: &[u8]) -> Result<Format, Fault> {
     }
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     Err(if text.starts_with(b"<") {
-        Fault::new("is a web page, not weights", "the download went wrong: get the file again (the README says where)")
+        Fault::new("is a web page, not weights", "the download went wrong: get the file with `impasto weights fetch`")
     } else if head.starts_with(b"MATLAB 5.0 MAT-file") && head.len() < 128 {
         Fault::new(format!("is cut off: {} bytes are here", head.len()), HINT_FETCH)
     } else if mat4(head) {
@@ -243,10 +286,14 @@ fn mat4(head: &[u8]) -> bool {
 
 /// Refuses values no trained layer has: a partial copy of the network passes every other test, and paints nonsense.
 fn plausible(conv: &Conv) -> Result<(), Fault> {
-    const WHOLE: &str = "this copy of the network is incomplete: get the whole file (the README says where)";
+    const WHOLE: &str = "this copy of the network is incomplete: get the whole one with `impasto weights fetch`";
     let name = &conv.name;
-    if let Some(bad) = conv.kernel.iter().chain(&conv.bias).find(|x| !x.is_finite()) {
-        return Err(Fault::damaged(format!("{name} holds {bad}")));
+    for values in [&conv.kernel, &conv.bias] {
+        // Without an early end, which would keep the compiler from taking many at a time.
+        if values.iter().fold(false, |bad, value| bad | !value.is_finite()) {
+            let bad = values.iter().find(|value| !value.is_finite()).copied().unwrap_or(f32::NAN);
+            return Err(Fault::damaged(format!("{name} holds {bad}")));
+        }
     }
     let taps = conv.kernel.chunks(conv.inputs * conv.outputs);
     match taps.filter(|tap| tap.iter().any(|&x| x != 0.0)).count() {
@@ -268,12 +315,16 @@ fn conv(index: usize, kernel: Vec<f32>, bias: Vec<f32>) -> Conv {
 /// Taps fastest, then inputs, then outputs, as every format but ours has it, to [3, 3, Ci, Co]. MATLAB's taps have
 /// their rows fastest.
 fn row_major(values: &[f32], inputs: usize, outputs: usize, rows_fastest: bool) -> Vec<f32> {
+    // As many outputs at a time as fill a line of the processor's cache.
+    const BLOCK: usize = 16;
     let mut kernel = vec![0.0; values.len()];
-    for (k, taps) in values.chunks_exact(9).enumerate() {
-        let (ci, co) = (k % inputs, k / inputs);
-        for (t, &value) in taps.iter().enumerate() {
+    for (block, values) in values.chunks(BLOCK * 9 * inputs).enumerate() {
+        for (ci, t) in (0..9 * inputs).map(|k| (k / 9, k % 9)) {
             let tap = if rows_fastest { t % 3 * 3 + t / 3 } else { t };
-            kernel[(tap * inputs + ci) * outputs + co] = value;
+            let line = &mut kernel[(tap * inputs + ci) * outputs + block * BLOCK..];
+            for (value, taps) in line.iter_mut().zip(values[9 * ci..].chunks(9 * inputs)) {
+                *value = taps[t];
+            }
         }
     }
     kernel
@@ -282,7 +333,7 @@ fn row_major(values: &[f32], inputs: usize, outputs: usize, rows_fastest: bool) 
 fn missing(index: usize) -> Fault {
     Fault::new(
         format!("{} is missing", VGG19[index].0),
-        "this is not the whole of VGG-19: get the file again (the README says where)",
+        "this is not the whole of VGG-19: get it with `impasto weights fetch`",
     )
 }
 

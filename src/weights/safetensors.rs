@@ -3,35 +3,41 @@
 //! Only the header and the tensors asked for are read. The format promises that tensors fill the file without gaps;
 //! that and every shape is checked first, so a cut or padded file is refused before a tensor is read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use ::safetensors::Dtype;
 use ::safetensors::tensor::{Metadata, TensorInfo};
+use sha2::{Digest, Sha256};
 
 use super::{
-    Conv, Fault, HINT_FETCH, HINT_OTHER, OXFORD_MEAN, OXFORD_RED, OXFORD_UNIT, TOLERANCE, VGG19, Weights, conv,
+    Conv, Fault, HINT_FETCH, HINT_OTHER, OXFORD_MEAN, OXFORD_RED, OXFORD_UNIT, Prefix, TOLERANCE, VGG19, Weights, conv,
     is_oxford, missing, row_major,
 };
 use crate::error::{Error, Result};
+
+mod inventory;
+
+pub(super) use inventory::inventory;
 
 /// VGG-19's header has about 5 KB.
 const MAX_HEADER: u64 = 1 << 20;
 /// torchvision's numbers of the 16 convolutions: `features.N.weight`.
 const FEATURES: [usize; 16] = [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34];
+/// A cache file's key for the digest of everything else that its header says about it.
+const SEAL: &str = "seal";
 /// torchvision's networks are fed `(x/255 - mean)/std`, RGB.
 const TORCHVISION_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const TORCHVISION_STD: [f32; 3] = [0.229, 0.224, 0.225];
 const LICENSE: &str =
     "CC BY 4.0, Visual Geometry Group, University of Oxford; K. Simonyan and A. Zisserman, arXiv:1409.1556";
 
-pub(super) fn read(file: &File, length: u64, depth: usize) -> Result<Weights, Fault> {
+pub(super) fn read(file: &File, length: u64, depth: usize) -> Result<Prefix, Fault> {
     let source = Source::open(file, length)?;
-    let about = source.header.metadata().clone().unwrap_or_default();
-    if about.get("format").is_some_and(|format| format == "impasto") {
-        return source.cache(&about, depth);
+    if let Some(about) = source.about() {
+        return source.cache(about, depth);
     }
     let names = source.header.offset_keys();
     let Some(prefix) = names.iter().find_map(|name| name.strip_suffix("features.0.weight")) else {
@@ -44,15 +50,15 @@ pub(super) fn read(file: &File, length: u64, depth: usize) -> Result<Weights, Fa
     source.torchvision(prefix, depth)
 }
 
-struct Source<'a> {
+pub(super) struct Source<'a> {
     file: &'a File,
-    header: Metadata,
+    pub(super) header: Metadata,
     /// Where tensors start.
     data: u64,
 }
 
 impl<'a> Source<'a> {
-    fn open(mut file: &'a File, length: u64) -> Result<Self, Fault> {
+    pub(super) fn open(mut file: &'a File, length: u64) -> Result<Self, Fault> {
         let mut size = [0; 8];
         file.seek(SeekFrom::Start(0))?;
         file.read_exact(&mut size)?;
@@ -79,6 +85,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// What a file of [`save_cache`] says about itself, if it is one.
+    pub(super) fn about(&self) -> Option<&HashMap<String, String>> {
+        self.header.metadata().as_ref().filter(|about| about.get("format").is_some_and(|format| format == "impasto"))
+    }
+
     /// One tensor as f32, in the file's order of values.
     fn tensor(&self, index: usize, name: &str, shape: &[usize]) -> Result<Vec<f32>, Fault> {
         let info = self.header.info(name).ok_or_else(|| missing(index))?;
@@ -102,12 +113,28 @@ impl<'a> Source<'a> {
         })
     }
 
-    /// The file [`save_cache`] writes: kernels as they are used.
-    fn cache(&self, about: &HashMap<String, String>, depth: usize) -> Result<Weights, Fault> {
+    /// The file [`save_cache`] writes: kernels as they are used. What is read of it is checked against its digests.
+    fn cache(&self, about: &HashMap<String, String>, depth: usize) -> Result<Prefix, Fault> {
+        const CHANGED: &str = "it was changed after it was written";
+        if about.get(SEAL) != Some(&seal(about.iter().map(|(key, value)| (key.as_str(), value.as_str())))) {
+            return Err(Fault::damaged(format!("{CHANGED}: its header has another digest")));
+        }
+        let whole = about.get("incomplete");
         let read = |index: usize| {
             let (name, inputs, outputs) = VGG19[index];
-            let kernel = self.tensor(index, &format!("{name}.weight"), &[3, 3, inputs, outputs])?;
-            Ok(conv(index, kernel, self.tensor(index, &format!("{name}.bias"), &[outputs])?))
+            let weight = format!("{name}.weight");
+            if let (Some(why), None) = (whole, self.header.info(&weight)) {
+                return Err(Fault::new(
+                    format!("{name} is missing: the file it was made from was incomplete ({why})"),
+                    HINT_FETCH,
+                ));
+            }
+            let kernel = self.tensor(index, &weight, &[3, 3, inputs, outputs])?;
+            let conv = conv(index, kernel, self.tensor(index, &format!("{name}.bias"), &[outputs])?);
+            match about.get(&format!("sha256.{name}")) {
+                Some(known) if *known == digest(&conv) => Ok(conv),
+                _ => Err(Fault::damaged(format!("{CHANGED}: {name} has another digest"))),
+            }
         };
         let about = |key: &str| about.get(key).ok_or_else(|| Fault::damaged(format!("its header has no {key}")));
         let numbers = |key: &str| -> Result<Vec<f32>, Fault> {
@@ -119,31 +146,32 @@ impl<'a> Source<'a> {
             [unit] if unit.is_finite() && *unit > 0.0 => *unit,
             unit => return Err(Fault::damaged(format!("its activation_unit is {unit:?}"))),
         };
-        let convs = (0..depth).map(read).collect::<Result<_, Fault>>()?;
-        Ok(Weights { convs, mean, activation_unit, source: about("source")?.clone() })
+        let about = Weights { convs: Vec::new(), mean, activation_unit, source: about("source")?.clone() };
+        Ok(Prefix::of((0..depth).map(read), about))
     }
 
     /// torchvision's names and [Co, Ci, 3, 3]. The values tell whose network it is, and so what it must be fed.
-    fn torchvision(&self, prefix: &str, depth: usize) -> Result<Weights, Fault> {
+    fn torchvision(&self, prefix: &str, depth: usize) -> Result<Prefix, Fault> {
         let read = |index: usize| {
             let (_, inputs, outputs) = VGG19[index];
             let key = |part| format!("{prefix}features.{}.{part}", FEATURES[index]);
             let kernel = self.tensor(index, &key("weight"), &[outputs, inputs, 3, 3])?;
             Ok(conv(index, row_major(&kernel, inputs, outputs, false), self.tensor(index, &key("bias"), &[outputs])?))
         };
-        let mut convs = (0..depth).map(read).collect::<Result<Vec<Conv>, Fault>>()?;
-        if is_oxford(&convs[0]) {
-            rgb(&mut convs[0])?;
+        let mut first = read(0)?;
+        if is_oxford(&first) {
+            rgb(&mut first)?;
             let source = "VGG-19 of Oxford in torchvision's layout".into();
-            return Ok(Weights { convs, mean: OXFORD_MEAN, activation_unit: OXFORD_UNIT, source });
+            let about = Weights { convs: vec![first], mean: OXFORD_MEAN, activation_unit: OXFORD_UNIT, source };
+            return Ok(Prefix::of((1..depth).map(read), about));
         }
         // (x/255 - mean)/std = (x - 255 mean)/(255 std): the scale goes into conv1_1, whose zero padding stays zero.
-        let outputs = convs[0].outputs;
-        for (k, values) in convs[0].kernel.chunks_mut(outputs).enumerate() {
+        for (k, values) in first.kernel.chunks_mut(first.outputs).enumerate() {
             values.iter_mut().for_each(|value| *value /= 255.0 * TORCHVISION_STD[k % 3]);
         }
-        let source = "VGG-19 of torchvision".into();
-        Ok(Weights { convs, mean: TORCHVISION_MEAN.map(|m| 255.0 * m), activation_unit: 1.0, source })
+        let (mean, source) = (TORCHVISION_MEAN.map(|m| 255.0 * m), "VGG-19 of torchvision".into());
+        let about = Weights { convs: vec![first], mean, activation_unit: 1.0, source };
+        Ok(Prefix::of((1..depth).map(read), about))
     }
 }
 
@@ -178,37 +206,99 @@ fn half(bits: u16) -> f32 {
     if bits >> 15 == 0 { magnitude } else { -magnitude }
 }
 
+/// A convolution's values, kernel then bias, little-endian, some at a time.
+fn in_bytes(conv: &Conv, mut put: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut bytes = Vec::with_capacity(1 << 16);
+    for values in conv.kernel.chunks(1 << 14).chain([conv.bias.as_slice()]) {
+        bytes.clear();
+        bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+        put(&bytes)?;
+    }
+    Ok(())
+}
+
+/// Digest of a convolution's values.
+fn digest(conv: &Conv) -> String {
+    let mut hasher = Sha256::new();
+    // A hasher takes everything.
+    let _ = in_bytes(conv, |bytes| {
+        hasher.update(bytes);
+        Ok(())
+    });
+    hex(&hasher.finalize())
+}
+
+/// Hashes a file from where it stands to its end; how many bytes that were.
+pub(super) fn hash_rest(hasher: &mut Sha256, file: &mut File) -> io::Result<u64> {
+    let (mut buffer, mut length) = (vec![0; 1 << 16], 0);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(length),
+            Ok(count) => {
+                hasher.update(&buffer[..count]);
+                length += count as u64;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Digest of all that a header says but its seal.
+fn seal<'a>(about: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let sorted: BTreeMap<_, _> = about.filter(|(key, _)| *key != SEAL).collect();
+    let mut hasher = Sha256::new();
+    for (key, value) in sorted {
+        for text in [key, value] {
+            hasher.update((text.len() as u64).to_le_bytes());
+            hasher.update(text);
+        }
+    }
+    hex(&hasher.finalize())
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Writes `weights` to `path` as safetensors, for [`super::load`] to read: `conv1_1.weight` `[3, 3, Ci, Co]`,
-/// `conv1_1.bias` `[Co]` …, with mean, unit, source and licence in the header. The same weights give the same bytes.
+/// `conv1_1.bias` `[Co]` …, with mean, unit, source, licence and digests in the header. The same weights give the same
+/// bytes.
 ///
 /// The file appears whole or not at all; several processes may write it at once.
 ///
 /// # Errors
 /// [`Error::Output`] if the folder cannot be written to.
 pub fn save_cache(weights: &Weights, path: &Path) -> Result<()> {
-    write(weights, path).map_err(|error| Error::Output {
-        path: path.to_path_buf(),
-        what: error.to_string(),
-        hint: "check that the folder exists, can be written to and has room".into(),
+    save(weights, BTreeMap::new(), path)
+}
+
+/// [`save_cache`] with more to say in the header.
+pub(super) fn save(weights: &Weights, about: BTreeMap<String, String>, path: &Path) -> Result<()> {
+    write(weights, about, path).map_err(|error| {
+        let size = weights.convs.iter().map(|conv| 4 * (conv.kernel.len() + conv.bias.len()) as u64).sum();
+        unwritable(path, &error, size)
     })
 }
 
-fn write(weights: &Weights, path: &Path) -> std::io::Result<()> {
+/// Why a file of `size` bytes cannot be written.
+pub(super) fn unwritable(path: &Path, error: &io::Error, size: u64) -> Error {
+    let megabytes = size.div_ceil(1_000_000);
+    let (what, hint) = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            (format!("the disk is full: the file takes {megabytes} MB"), "free some space, or set IMPASTO_CACHE")
+        }
+        _ => (format!("cannot be written: {error}"), "check that the folder exists, can be written to and has room"),
+    };
+    Error::Output { path: path.to_path_buf(), what, hint: hint.into() }
+}
+
+fn write(weights: &Weights, mut about: BTreeMap<String, String>, path: &Path) -> io::Result<()> {
     let license = if weights.convs.first().is_some_and(is_oxford) { LICENSE } else { "see source" };
     let [r, g, b] = weights.mean;
     let mut header = serde_json::Map::new();
-    header.insert(
-        "__metadata__".into(),
-        serde_json::json!({
-            "format": "impasto",
-            "source": weights.source,
-            "mean": format!("{r},{g},{b}"),
-            "activation_unit": weights.activation_unit.to_string(),
-            "license": license,
-        }),
-    );
     let mut end = 0;
-    let mut entry = |name: String, shape: Vec<usize>| -> std::io::Result<()> {
+    let mut entry = |name: String, shape: Vec<usize>| -> io::Result<()> {
         let start = end;
         end += 4 * shape.iter().product::<usize>();
         let info = TensorInfo { dtype: Dtype::F32, shape, data_offsets: (start, end) };
@@ -218,22 +308,59 @@ fn write(weights: &Weights, path: &Path) -> std::io::Result<()> {
     for conv in &weights.convs {
         entry(format!("{}.weight", conv.name), vec![3, 3, conv.inputs, conv.outputs])?;
         entry(format!("{}.bias", conv.name), vec![conv.outputs])?;
+        about.insert(format!("sha256.{}", conv.name), digest(conv));
     }
+    about.extend(
+        [
+            ("format", "impasto".into()),
+            ("source", weights.source.clone()),
+            ("mean", format!("{r},{g},{b}")),
+            ("activation_unit", weights.activation_unit.to_string()),
+            ("orientation", "[row, column, input, output], as trained".into()),
+            ("license", license.into()),
+        ]
+        .map(|(key, value): (&str, String)| (key.into(), value)),
+    );
+    let seal = seal(about.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+    about.insert(SEAL.into(), seal);
+    header.insert("__metadata__".into(), serde_json::to_value(about)?);
     let mut text = serde_json::to_string(&header)?;
     text.push_str(&" ".repeat(text.len().next_multiple_of(8) - text.len()));
 
     // A temporary file's name is only safe to move from within the same file system.
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut part = tempfile::NamedTempFile::new_in(folder)?;
-    let mut out = BufWriter::new(part.as_file_mut());
-    out.write_all(&(text.len() as u64).to_le_bytes())?;
-    out.write_all(text.as_bytes())?;
-    for value in weights.convs.iter().flat_map(|conv| conv.kernel.iter().chain(&conv.bias)) {
-        out.write_all(&value.to_le_bytes())?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let prefix = temporary_prefix(&name);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".tmp");
+    // The permissions of any new file: others may share the folder.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut part = builder.tempfile_in(folder)?;
+    let mut written = Sha256::new();
+    let mut put = |bytes: &[u8]| {
+        written.update(bytes);
+        part.as_file_mut().write_all(bytes)
+    };
+    put(&(text.len() as u64).to_le_bytes())?;
+    put(text.as_bytes())?;
+    for conv in &weights.convs {
+        in_bytes(conv, &mut put)?;
     }
-    out.flush()?;
-    drop(out);
     part.as_file().sync_all()?;
+    let mut found = Sha256::new();
+    part.as_file_mut().seek(SeekFrom::Start(0))?;
+    hash_rest(&mut found, part.as_file_mut())?;
+    if found.finalize() != written.finalize() {
+        return Err(io::Error::new(ErrorKind::InvalidData, "other bytes come back than were written"));
+    }
     part.persist(path)?;
+    // The file is in place; systems that cannot sync a folder do not make that a failure.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
+}
+
+/// How the names of the temporary files for `name` start.
+pub(super) fn temporary_prefix(name: &str) -> String {
+    format!(".{name}-")
 }

@@ -56,11 +56,25 @@ impl Folder {
         self.files().into_keys().collect()
     }
 
-    /// `impasto` with these arguments, parted at spaces, to be run in the folder.
+    /// `impasto` with these arguments, parted at spaces, to be run in the folder: without the network, and with a cache
+    /// of its own.
     pub(crate) fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_impasto"));
         command.args(arguments.split_whitespace()).current_dir(self.0.path());
+        command.env("IMPASTO_OFFLINE", "1").env("IMPASTO_CACHE", self.path("cache"));
+        for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] {
+            command.env_remove(name).env_remove(name.to_ascii_lowercase());
+        }
         command
+    }
+
+    /// Names of the files in the cache; locks, which stay, are left out.
+    pub(crate) fn cached(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path("cache")).into_iter().flatten().map(Result::unwrap);
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.retain(|name| !name.ends_with(".lock"));
+        names.sort();
+        names
     }
 
     pub(crate) fn run(&self, arguments: &str) -> Ended {
@@ -116,7 +130,7 @@ impl Folder {
 }
 
 impl Ended {
-    fn last_lines(&self) -> Vec<String> {
+    pub(crate) fn last_lines(&self) -> Vec<String> {
         let lines: Vec<String> = self.stderr.lines().map(str::to_string).collect();
         lines[lines.len().saturating_sub(2)..].to_vec()
     }

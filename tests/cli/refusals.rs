@@ -7,7 +7,7 @@ use crate::results::npy;
 
 const AGAIN: &str = "copy or download the file again";
 const GIVE_VGG: &str =
-    "give VGG-19 as imagenet-vgg-verydeep-19.mat or as safetensors (the README says where to get it)";
+    "give VGG-19 as imagenet-vgg-verydeep-19.mat or as safetensors, or get it with `impasto weights fetch`";
 const SAVE_NPY: &str = "save a float32 array of shape [height, width, 3] with finite values";
 const NO_OPTION: &str = "For more information, try '--help'.";
 const PAGE: &str = "\n<!DOCTYPE html><html><head><title>404</title></head></html>";
@@ -54,8 +54,8 @@ fn a_bad_weight_file_is_named_with_the_remedy() {
     let folder = Folder::new();
     folder.write("empty.mat", "");
     folder.write("page.mat", PAGE);
-    let again = "download the whole file again (the README says where)";
-    let wrong = "the download went wrong: get the file again (the README says where)";
+    let again = "get the whole file again: `impasto weights fetch`";
+    let wrong = "the download went wrong: get the file with `impasto weights fetch`";
     for (name, what, hint) in [
         ("style.png", "is a picture (PNG), not weights", GIVE_VGG),
         ("page.mat", "is a web page, not weights", wrong),
@@ -87,7 +87,7 @@ fn a_weight_file_that_is_cut_off_is_refused_where_the_missing_layers_are_needed(
         &format!("stylize content.png -s style.png {CHEAP} -o out.png --weights cut.mat"),
         3,
         "weights cut.mat: is cut off: 75776 bytes are here, at least 534882283 belong to it",
-        "download the whole file again (the README says where)",
+        "get the whole file again: `impasto weights fetch`",
     );
 }
 
