@@ -2,10 +2,12 @@
 
 mod args;
 mod demo;
+mod device;
 mod files;
 mod info;
 mod interrupt;
 mod progress;
+mod saver;
 mod stylize;
 
 use std::io::Write;
