@@ -26,7 +26,7 @@ pub static PRESETS: &[Preset] = &[
     },
     Preset {
         name: "draft",
-        summary: "coarse to fine 128, 256, content relu2_2, style relu1_1 relu2_1 relu3_1, 150 + 80 iterations: under a minute on 2 CPU cores",
+        summary: "coarse to fine 128, 256, content relu2_2, style relu1_1 relu2_1 relu3_1, 100 + 60 iterations: under a minute on 2 CPU cores",
         config: draft,
         article_output: false,
     },
@@ -48,9 +48,9 @@ fn draft() -> Config {
     Config {
         size: Size::Longest(256),
         style_weight: 3000.0,
-        tv_weight: 3.0,
-        iterations: 80,
-        first_iterations: Some(150),
+        tv_weight: 1.5,
+        iterations: 60,
+        first_iterations: Some(100),
         min_scale: Some(128),
         scale_factor: 2.0,
         ..Config::default()

@@ -119,7 +119,7 @@ fn coarse_to_fine_every_picture_has_the_size_of_the_result_and_the_log_names_the
 #[test]
 fn a_picture_on_the_way_that_cannot_be_saved_fails_the_run() {
     let folder = Folder::new();
-    let run = "-n 1000000 --size 16 --save-every 500 --quiet -o out.png";
+    let run = "-n 4000 --size 16 --save-every 500 --quiet -o out.png";
     let mut command = folder.command(&format!("stylize content.png -s style.png {CHEAP} {run}"));
     let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     while !folder.path("out_500.png").exists() {
