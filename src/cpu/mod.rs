@@ -23,9 +23,11 @@ pub(crate) use vectorized;
 
 mod convolve;
 mod engine;
+mod instructions;
 mod matmul;
 mod winograd;
 
 pub(crate) use convolve::{Linear, Rows};
 pub use engine::{Cpu, CpuEngine, CpuOracle};
+pub use instructions::instructions;
 pub(crate) use matmul::{Matrix, matmul};

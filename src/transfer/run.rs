@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::{AdamForm, Config, Init, Orientation};
-use super::layout::{Layout, RING, lay_out};
-use super::noise::normal;
+use super::config::Config;
+use super::layout::{RING, Stage, lay_out};
+use super::scales::Scale;
+use super::stage::{Carry, Queue, Running};
 use crate::error::{Error, Result};
-use crate::picture::Picture;
-use crate::recording::{Backend, BufferTable, Engine, Program, Recording, Tensor};
+use crate::picture::{Filter, Picture, resampled};
+use crate::recording::{Backend, BufferTable, Engine, Recording};
 use crate::weights::Weights;
 
 /// No picture is this far from 0..255 unless the optimiser diverged.
@@ -19,8 +20,10 @@ const BATCH: Duration = Duration::from_millis(100);
 /// What an iteration found, before it changed the picture.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// From 0.
+    /// From 0, through all scales.
     pub iteration: u32,
+    /// The scale that it belongs to.
+    pub scale: Scale,
     /// Sum of all terms.
     pub total_loss: f64,
     /// Since the run was set up.
@@ -36,20 +39,28 @@ impl Report {
     }
 }
 
+/// What one scale of a run does and needs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Sizes and number of iterations.
+    pub scale: Scale,
+    /// One iteration.
+    pub step: Recording,
+    /// Every buffer. Those of the next scale take their place: the scales' memory does not add up.
+    pub buffers: BufferTable,
+}
+
 /// A style transfer on one engine. Dropping it frees everything it holds.
 #[derive(Debug)]
 pub struct StyleTransfer {
     engine: Box<dyn Engine>,
     config: Config,
-    table: BufferTable,
-    step_recording: Recording,
-    step: Program,
-    image: Tensor,
-    d_image: Tensor,
-    ring: Tensor,
+    scales: Vec<Scale>,
+    queue: Queue,
+    running: Running,
+    /// What the scale at work has left, from its end until the next one has begun.
+    left: Option<Carry>,
     mean: [f32; 3],
-    height: usize,
-    width: usize,
     names: Arc<[String]>,
     iteration: u32,
     /// The term that stopped being finite, and when.
@@ -59,7 +70,8 @@ pub struct StyleTransfer {
 }
 
 impl StyleTransfer {
-    /// Sets a run up: resamples the pictures, allocates every buffer, measures the targets, writes the start.
+    /// Sets a run up: resamples the pictures, allocates every buffer of the first scale, measures its targets, writes
+    /// the start. A job whose largest scale the device cannot hold is refused here.
     ///
     /// `weights` must reach down to [`Config::depth`]. Exactly one style picture is supported so far.
     pub fn new(
@@ -69,42 +81,20 @@ impl StyleTransfer {
         styles: &[Picture],
         config: Config,
     ) -> Result<StyleTransfer> {
-        let (sizes, layout, [style_pass, content_pass, step_recording]) = lay_out(weights, content, styles, &config)?;
-        let Layout { work, network, image, d_image, ring, schedule, names, style_image, .. } = layout;
-        let content = content.resized(sizes.content[1], sizes.content[0]);
-        let style = styles.first().map(|style| style.resized(sizes.style[1], sizes.style[0]));
-        let mean = config.mean.unwrap_or(weights.mean);
-        let start_values = start_values(&config, &content, mean);
-
+        let (stages, style) = lay_out(weights, content, styles, &config)?;
+        let scales = stages.iter().map(|stage| stage.scale).collect();
+        let names = stages.first().map(|stage| stage.layout.names.clone()).unwrap_or_default();
+        let mut queue = Queue::new(stages, weights, content, style, &config);
         let mut engine = backend.engine()?;
-        engine.allocate(&work.table)?;
-        match config.orientation {
-            Orientation::True => network.upload(engine.as_mut(), weights)?,
-            Orientation::Article => network.upload(engine.as_mut(), &weights.clone().transposed())?,
-        }
-        if let (Some(style_image), Some(style)) = (style_image, style) {
-            engine.write(style_image.buffer, &padded_pixels(&style.rgb, mean))?;
-        }
-        let style_pass = engine.prepare(&style_pass)?;
-        engine.run(style_pass, 1)?;
-        engine.write(image.buffer, &padded_pixels(&content.rgb, mean))?;
-        let content_pass = engine.prepare(&content_pass)?;
-        engine.run(content_pass, 1)?;
-        engine.write(image.buffer, &start_values)?;
-        engine.write(schedule.buffer, &schedule_values(&config))?;
-        let step = engine.prepare(&step_recording)?;
-
+        queue.check_room(engine.as_mut())?;
+        let running = queue.begin(engine.as_mut(), &config, (0, None))?;
         Ok(StyleTransfer {
             engine,
-            table: work.table,
-            step_recording,
-            step,
-            image,
-            d_image,
-            ring,
-            mean,
-            height: content.height,
-            width: content.width,
+            scales,
+            queue,
+            running,
+            left: None,
+            mean: config.mean.unwrap_or(weights.mean),
             names: names.into(),
             iteration: 0,
             diverged: None,
@@ -114,33 +104,33 @@ impl StyleTransfer {
         })
     }
 
-    /// What [`StyleTransfer::new`] would run in every iteration and the buffers it would allocate, without a device.
-    pub fn plan(
-        weights: &Weights,
-        content: &Picture,
-        styles: &[Picture],
-        config: &Config,
-    ) -> Result<(Recording, BufferTable)> {
-        let (_, layout, [_, _, step]) = lay_out(weights, content, styles, config)?;
-        Ok((step, layout.work.table))
+    /// What every scale's iterations would run and the buffers they need, the smallest scale first, without a device.
+    pub fn plan(weights: &Weights, content: &Picture, styles: &[Picture], config: &Config) -> Result<Vec<Plan>> {
+        let (stages, _) = lay_out(weights, content, styles, config)?;
+        let plan = |stage: Stage| Plan { scale: stage.scale, step: stage.step, buffers: stage.layout.work.table };
+        Ok(stages.into_iter().map(plan).collect())
     }
 
-    /// Runs up to `limit` further iterations, as many as fit in about 100 ms and at least one, and reports each.
-    /// Empty when the run is complete. Afterwards [`StyleTransfer::image`] is the picture after the last one reported,
+    /// Runs up to `limit` further iterations, as many as fit in about 100 ms and at least one, and reports each. All are
+    /// of one scale; the next scale begins with the call after its end. Empty when the run is complete. Afterwards [`StyleTransfer::image`] is the picture after the last one reported,
     /// unless the run diverged.
     ///
     /// # Errors
     /// [`Error::NonFinite`] once a loss is NaN or infinite: the iterations before it are reported first, and every later
-    /// call fails alike.
+    /// call fails alike. Where the next scale cannot begin, [`StyleTransfer::image`] still has the picture, and a later
+    /// call tries again.
     pub fn advance(&mut self, limit: u32) -> Result<Vec<Report>> {
         self.check_diverged()?;
-        let count = self.batch.min(limit).min(self.config.iterations - self.iteration);
+        if limit > 0 && self.iteration == self.running.end() && !self.queue.is_empty() {
+            self.next_scale()?;
+        }
+        let count = self.batch.min(limit).min(self.running.end() - self.iteration);
         if count == 0 {
             return Ok(Vec::new());
         }
         let begin = Instant::now();
-        self.engine.run(self.step, count)?;
-        let ring = self.engine.read(self.ring.buffer)?;
+        self.engine.run(self.running.step, count)?;
+        let ring = self.engine.read(self.running.ring.buffer)?;
         let took = begin.elapsed();
         if took < BATCH / 2 && count == self.batch {
             self.batch = (self.batch * 2).min(RING);
@@ -149,7 +139,7 @@ impl StyleTransfer {
         }
         let mut reports = Vec::new();
         for iteration in self.iteration..self.iteration + count {
-            let row = (iteration % RING) as usize * self.names.len();
+            let row = ((iteration - self.running.first) % RING) as usize * self.names.len();
             let values = ring[row..row + self.names.len()].to_vec();
             if let Some((name, _)) = self.names.iter().zip(&values).find(|(_, value)| !value.is_finite()) {
                 self.diverged = Some((name.clone(), iteration));
@@ -157,6 +147,7 @@ impl StyleTransfer {
             }
             reports.push(Report {
                 iteration,
+                scale: self.running.scale,
                 total_loss: values.iter().map(|value| f64::from(*value)).sum(),
                 elapsed: self.start.elapsed(),
                 names: self.names.clone(),
@@ -168,6 +159,23 @@ impl StyleTransfer {
             self.check_diverged()?;
         }
         Ok(reports)
+    }
+
+    fn next_scale(&mut self) -> Result<()> {
+        if self.left.is_none() {
+            let image = self.values()?;
+            let mut moments = None;
+            if self.config.keep_moments {
+                let Running { m, v, .. } = &self.running;
+                moments = Some([self.engine.read(m.buffer)?, self.engine.read(v.buffer)?]);
+            }
+            self.left = Some(Carry { image, moments, size: self.running.size() });
+        }
+        let start = (self.iteration, self.left.as_ref());
+        self.running = self.queue.begin(self.engine.as_mut(), &self.config, start)?;
+        self.left = None;
+        self.batch = 1;
+        Ok(())
     }
 
     fn check_diverged(&self) -> Result<()> {
@@ -193,24 +201,40 @@ impl StyleTransfer {
         })
     }
 
-    /// The picture as it is now: RGB on the 0..255 scale, not clipped.
+    /// The picture as it is now: RGB on the 0..255 scale, not clipped, in the size of the result: at a smaller scale it
+    /// is enlarged (bicubic).
     ///
     /// # Errors
     /// [`Error::NonFinite`] if a loss stopped being finite, or the picture itself ran away: a ReLU may turn NaN into
     /// zero, so finite losses do not vouch for it.
     pub fn image(&mut self) -> Result<Picture> {
         self.check_diverged()?;
-        let values = self.engine.read(self.image.buffer)?;
+        let values = match &self.left {
+            Some(left) => left.image.clone(),
+            None => self.values()?,
+        };
+        let (width, height) = self.size();
+        let values = resampled(&values, self.running.size(), [height, width], 4, Filter::Bicubic);
+        let rgb = values.chunks_exact(4).flat_map(|p| [0, 1, 2].map(|c| p[c] + self.mean[c])).collect();
+        Ok(Picture { width, height, rgb })
+    }
+
+    /// The picture at the scale at work, `[H, W, 4]` with the mean subtracted.
+    fn values(&mut self) -> Result<Vec<f32>> {
+        let values = self.engine.read(self.running.image.buffer)?;
         if values.iter().any(|value| value.is_nan() || value.abs() > RUNAWAY) {
             return Err(diverged("the picture".into(), self.iteration));
         }
-        let rgb = values.chunks_exact(4).flat_map(|p| [0, 1, 2].map(|c| p[c] + self.mean[c])).collect();
-        Ok(Picture { width: self.width, height: self.height, rgb })
+        Ok(values)
     }
 
-    /// Gradient of the loss with respect to the picture at the last iteration, `[H, W, 3]`.
+    /// Gradient of the loss with respect to the picture at the last iteration, `[H, W, 3]` in the size of its scale.
     pub fn gradient(&mut self) -> Result<Vec<f32>> {
-        let values = self.engine.read(self.d_image.buffer)?;
+        if self.left.is_some() {
+            // The scale that could not begin has taken the buffers.
+            self.next_scale()?;
+        }
+        let values = self.engine.read(self.running.d_image.buffer)?;
         Ok(values.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect())
     }
 
@@ -221,7 +245,13 @@ impl StyleTransfer {
 
     /// Width and height of the result.
     pub fn size(&self) -> (usize, usize) {
-        (self.width, self.height)
+        let scale = self.scales.last().unwrap_or(&self.running.scale);
+        (scale.width, scale.height)
+    }
+
+    /// Every scale of the run, the smallest first.
+    pub fn scales(&self) -> &[Scale] {
+        &self.scales
     }
 
     /// Device and engine, for people.
@@ -229,50 +259,17 @@ impl StyleTransfer {
         self.engine.describe()
     }
 
-    /// What one iteration does: for profiles and `--dump-plan`.
+    /// What one iteration does at the scale at work: for profiles.
     pub fn recording(&self) -> &Recording {
-        &self.step_recording
+        &self.running.recording
     }
 
-    /// Every buffer of the job.
+    /// Every buffer of the scale at work.
     pub fn buffers(&self) -> &BufferTable {
-        &self.table
+        &self.running.table
     }
 }
 
 fn diverged(term: String, iteration: u32) -> Error {
     Error::NonFinite { term, iteration, hint: "lower --learning-rate, or the weights of the losses".into() }
-}
-
-/// `[H, W, 3]` minus the mean, as `[H, W, 4]` with a zero in the fourth channel.
-fn padded_pixels(rgb: &[f32], mean: [f32; 3]) -> Vec<f32> {
-    rgb.chunks_exact(3).flat_map(|p| [p[0] - mean[0], p[1] - mean[1], p[2] - mean[2], 0.0]).collect()
-}
-
-/// The start as `[H, W, 4]`; its size has been checked.
-fn start_values(config: &Config, content: &Picture, mean: [f32; 3]) -> Vec<f32> {
-    let (height, width) = (content.height, content.width);
-    match &config.init {
-        Init::Content => padded_pixels(&content.rgb, mean),
-        Init::Noise => padded_pixels(&normal(config.seed, height * width * 3), [0.0; 3]),
-        Init::Picture(picture) => padded_pixels(&picture.resized(width, height).rgb, mean),
-        Init::Values { values, .. } => padded_pixels(values, [0.0; 3]),
-    }
-}
-
-/// `(rate, epsilon)` of every iteration, in double precision: see `shaders/adam.wgsl`.
-fn schedule_values(config: &Config) -> Vec<f32> {
-    let adam = &config.adam;
-    let (beta1, beta2) = (f64::from(adam.beta1), f64::from(adam.beta2));
-    (1..=config.iterations)
-        .flat_map(|t| {
-            let correction = (1.0 - beta2.powf(f64::from(t))).sqrt();
-            let rate = f64::from(adam.learning_rate) * correction / (1.0 - beta1.powf(f64::from(t)));
-            let epsilon = match adam.form {
-                AdamForm::TensorFlow => f64::from(adam.epsilon),
-                AdamForm::Standard => f64::from(adam.epsilon) * correction,
-            };
-            [rate as f32, epsilon as f32]
-        })
-        .collect()
 }
