@@ -39,6 +39,23 @@ pub(super) fn lay_out<'a>(
     styles: &'a [Picture],
     config: &Config,
 ) -> Result<(Vec<Stage>, &'a Picture)> {
+    let (scales, style) = check_inputs(content, styles, config)?;
+    let stage = |scale: Scale| {
+        let mut layout = Layout::new(config, weights, &scale)?;
+        let style_pass = layout.style_pass(config, [scale.style_height, scale.style_width])?;
+        let content_pass = layout.content_pass()?;
+        let step = layout.step(config)?;
+        Ok(Stage { scale, layout, style_pass, content_pass, step })
+    };
+    Ok((scales.into_iter().map(stage).collect::<Result<_>>()?, style))
+}
+
+/// Everything that can be refused without the weights.
+pub(super) fn check_inputs<'a>(
+    content: &Picture,
+    styles: &'a [Picture],
+    config: &Config,
+) -> Result<(Vec<Scale>, &'a Picture)> {
     config.validate()?;
     let [style] = styles else {
         return Err(Error::Config {
@@ -71,14 +88,7 @@ pub(super) fn lay_out<'a>(
     for scale in &scales {
         check_indices(config, scale)?;
     }
-    let stage = |scale: Scale| {
-        let mut layout = Layout::new(config, weights, &scale)?;
-        let style_pass = layout.style_pass(config, [scale.style_height, scale.style_width])?;
-        let content_pass = layout.content_pass()?;
-        let step = layout.step(config)?;
-        Ok(Stage { scale, layout, style_pass, content_pass, step })
-    };
-    Ok((scales.into_iter().map(stage).collect::<Result<_>>()?, style))
+    Ok((scales, style))
 }
 
 /// Kernels index with 32 bits: no map may reach 2^32 elements, neither a tile's nor the content's target.
