@@ -1,8 +1,8 @@
 //! The download of weights. A blocking thread speaks HTTP and hands over what arrives; here it is written, counted and
-//! shown, and Ctrl-C is heard meanwhile.
+//! shown. Another one reads, hashes and converts files. Ctrl-C is heard meanwhile.
 
 use std::io::{IsTerminal, Read};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
 use impasto::error::{Error, Result};
@@ -67,6 +67,9 @@ fn failed(request: &Request, what: String, hint: &str) -> Error {
 async fn run(store: &Store, request: &Request) -> Result<Option<About>> {
     let mut keyboard = pin!(ctrl_c());
     let name = &request.remote.name;
+    let path = store.path(name)?;
+    let written = || std::fs::metadata(&path).and_then(|file| file.modified()).ok();
+    let before = written();
     let mut waited = false;
     let lock = loop {
         if let Some(lock) = store.lock(name)? {
@@ -81,10 +84,24 @@ async fn run(store: &Store, request: &Request) -> Result<Option<About>> {
             () = &mut keyboard => return Ok(None),
         }
     };
-    if store.contains(name) && (waited || !request.force) {
-        return store.about(name).map(Some);
+    let copies = || (store.clone(), request.remote.clone());
+    // The other process may have failed, or fetched another file of this name: only the right one, whole, will do.
+    if !request.force || waited && written() != before {
+        let (store, remote) = copies();
+        let whole = move || match store.find(&remote)? {
+            Some(_) => store.verify(&remote.name).map(Some),
+            None => Ok(None),
+        };
+        match aside(keyboard.as_mut(), request, whole).await {
+            Ok(Some(Some(about))) => return Ok(Some(about)),
+            Ok(None) => return Ok(None),
+            // What is broken is replaced.
+            Ok(Some(None)) | Err(_) => {}
+        }
     }
-    let mut part = Part::open(store, &request.remote, lock)?;
+    let (store, remote) = copies();
+    let open = move || Part::open(&store, &remote, lock);
+    let Some(mut part) = aside(keyboard.as_mut(), request, open).await? else { return Ok(None) };
     let progress = Progress::new(request, part.length());
     // A second time only if the server cannot go on where the part-file ends.
     for _ in 0..2 {
@@ -110,7 +127,28 @@ async fn run(store: &Store, request: &Request) -> Result<Option<About>> {
         }
     }
     progress.finish();
-    part.finish().map(Some)
+    let about = aside(keyboard.as_mut(), request, || part.finish()).await?;
+    if about.is_none() {
+        note!("interrupted: all of it is here, the next run finishes it");
+    }
+    Ok(about)
+}
+
+/// Does what takes a while on another thread. `None` if Ctrl-C is pressed before it is done: then the process is to end,
+/// and the work ends with it. Its lock is held until then, and what it leaves is swept by the next one to hold it.
+async fn aside<T: Send + 'static>(
+    keyboard: Pin<&mut impl Future<Output = ()>>,
+    request: &Request,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<Option<T>> {
+    tokio::select! {
+        biased;
+        done = tokio::task::spawn_blocking(work) => match done {
+            Ok(done) => done.map(Some),
+            Err(error) => Err(failed(request, error.to_string(), OTHERWISE)),
+        },
+        () = keyboard => Ok(None),
+    }
 }
 
 /// Ends when Ctrl-C is pressed; never where that cannot be heard.

@@ -37,7 +37,7 @@ pub(crate) enum Weights {
     Import {
         /// imagenet-vgg-verydeep-19.mat, or VGG-19 as safetensors
         file: PathBuf,
-        /// Name in the cache; without it `vgg19` for the known file, else the file's own
+        /// Name in the cache; without it `vgg19`, which is for the known file only, else the file's own
         #[arg(long)]
         name: Option<String>,
         /// Replace weights of the same name
@@ -91,7 +91,13 @@ pub(crate) fn run(command: &Weights) -> Result<Outcome> {
         Weights::Verify { name } => verify(&store, name.as_deref())?,
         Weights::Path { name: None } => out!("{}", store.folder().display()),
         Weights::Path { name: Some(name) } => out!("{}", store.about(name)?.path.display()),
-        Weights::Import { file, name, force } => describe(&store.import(file, name.as_deref(), *force)?),
+        Weights::Import { file, name, force } => {
+            let about = store.import(file, name.as_deref(), *force)?;
+            describe(&about);
+            if Known::find(&about.name).is_none() {
+                out!("   --weights {} uses it", about.name);
+            }
+        }
         Weights::Show { file } => show(&store, file)?,
     }
     Ok(Outcome::Done)
@@ -105,8 +111,10 @@ fn offline(flag: bool) -> bool {
 fn fetch_command(store: &Store, arguments: &Fetch) -> Result<Outcome> {
     let request = request(arguments)?;
     let name = &request.remote.name;
-    if store.contains(name) && !arguments.force {
+    store.path(name)?;
+    if !arguments.force && store.find(&request.remote)?.is_some() {
         let about = store.verify(name)?;
+        store.sweep_part(&request.remote);
         if !arguments.quiet {
             note!("{name} is here already; --force gets it again");
             describe(&about);
@@ -119,6 +127,9 @@ fn fetch_command(store: &Store, arguments: &Fetch) -> Result<Outcome> {
             what: "not tried, because --offline or IMPASTO_OFFLINE is set".into(),
             hint: "get the file by other means and give it to `impasto weights import`".into(),
         });
+    }
+    if !arguments.force && !arguments.quiet && store.contains(name) {
+        note!("{name}: what is here was made from another file, and will be replaced");
     }
     match fetch(store, &request)? {
         Some(about) if !arguments.quiet => describe(&about),
@@ -206,6 +217,9 @@ fn describe(about: &About) {
     let depth = VGG19[about.layers.clamp(1, VGG19.len()) - 1].0;
     out!("{}: {}, {}", about.name, one_line(&about.source), one_line(&about.license));
     out!("   {} of 16 convolutions, conv1_1 to {depth}, {}", about.layers, megabytes(about.size));
+    if about.misnamed() {
+        out!("   not the known file of this name, and not used: `impasto weights fetch {}` replaces it", about.name);
+    }
     if let Some(why) = &about.incomplete {
         out!("   incomplete: in the file it was made from {}", one_line(why));
     }
@@ -290,7 +304,7 @@ pub(crate) fn resolve(wish: &Wish<'_>) -> Result<Option<Network>> {
         },
         name if name == known.name => {
             let store = Store::user()?;
-            let may_fetch = wish.may_fetch && !offline(wish.offline) && !store.contains(name);
+            let may_fetch = wish.may_fetch && !offline(wish.offline) && store.find(&known)?.is_none();
             if may_fetch && fetch(&store, &from(known, wish.quiet))?.is_none() {
                 return Ok(None);
             }
@@ -306,26 +320,40 @@ pub(crate) fn resolve(wish: &Wish<'_>) -> Result<Option<Network>> {
 
 fn from(remote: Remote, quiet: bool) -> Request {
     let url = remote.url.clone();
-    Request { remote, url, proxy: None, patience: PATIENCE, force: true, quiet }
+    Request { remote, url, proxy: None, patience: PATIENCE, force: false, quiet }
 }
 
-/// The cached network if it is as deep as needed, else a download, else the built-in network with the reason. A cache
-/// file that is broken is an error: another picture than the last time would be worse.
+/// The cached network if it is the right one and as deep as needed, else a download, else the built-in network with the
+/// reason. A cache file that is broken is an error: another picture than the last time would be worse.
 fn auto(wish: &Wish<'_>, store: &Store, remote: Remote) -> Result<Option<Network>> {
     let name = remote.name.clone();
-    let cached = if store.contains(&name) { store.about(&name)?.layers } else { 0 };
-    if cached >= wish.depth {
+    let here = store.contains(&name).then(|| store.about(&name)).transpose()?;
+    let (right, deep) =
+        here.as_ref().map_or((false, false), |here| (here.origin_sha256 == remote.sha256, here.layers >= wish.depth));
+    if right && deep {
         return store.load(&name, wish.depth).map(Some);
     }
-    let why = if !wish.may_fetch {
-        format!("`impasto weights fetch` gets {name} for larger strokes and swirls")
+    let shallow =
+        |here: &About| format!("{name} here has {} of 16 convolutions, {} are needed", here.layers, wish.depth);
+    let lack = match &here {
+        None => format!("{name} is not here"),
+        Some(_) if deep => format!("{name} here was made from another file"),
+        Some(here) => shallow(here),
+    };
+    let why = if right {
+        // Not by itself, every time: the same file should be no deeper.
+        format!("{lack}; `impasto weights fetch {name} --force` gets it again")
+    } else if !wish.may_fetch {
+        let lack = here.map(|_| lack + "; ").unwrap_or_default();
+        format!("{lack}`impasto weights fetch` gets {name} for larger strokes and swirls")
     } else if offline(wish.offline) {
-        format!("offline, and {name} is not here; `impasto weights fetch` gets it for larger strokes and swirls")
+        format!("offline, and {lack}; `impasto weights fetch` gets it for larger strokes and swirls")
     } else {
         if !wish.quiet {
-            note!("weights: {name} is not here yet, fetching it once; --weights builtin does without");
+            note!("weights: {lack}; fetching it once, --weights builtin does without");
         }
         match fetch(store, &from(remote, wish.quiet)) {
+            Ok(Some(about)) if about.layers < wish.depth => shallow(&about),
             Ok(Some(_)) => return store.load(&name, wish.depth).map(Some),
             Ok(None) => return Ok(None),
             Err(error) => {

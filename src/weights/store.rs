@@ -10,6 +10,7 @@ use std::env;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
@@ -18,6 +19,11 @@ use super::{Fault, Format, HINT_FETCH, HINT_OTHER, VGG19, Weights, load, open, r
 use crate::error::{Error, Result};
 
 pub mod part;
+
+/// What `--weights` takes for something else than a name in the cache.
+const RESERVED: [&str; 2] = ["auto", "builtin"];
+/// A temporary file that nothing was written to for this long was left by a process that died.
+const LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A file on the net, known to the last byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,9 +60,9 @@ pub const KNOWN: [Known; 1] = [Known {
 }];
 
 impl Known {
-    /// The network of this name.
+    /// The network of this name, in whatever case: some file systems do not tell them apart.
     pub fn find(name: &str) -> Option<Known> {
-        KNOWN.into_iter().find(|known| known.name == name)
+        KNOWN.into_iter().find(|known| known.name.eq_ignore_ascii_case(name))
     }
 
     /// Its file.
@@ -86,6 +92,13 @@ pub struct About {
     pub origin_sha256: String,
     /// Why it does not hold all 16 convolutions.
     pub incomplete: Option<String>,
+}
+
+impl About {
+    /// Whether it has the name of a known network, but was made from another file.
+    pub fn misnamed(&self) -> bool {
+        Known::find(&self.name).is_some_and(|known| self.origin_sha256 != known.sha256)
+    }
 }
 
 /// A folder of cache files.
@@ -135,7 +148,8 @@ impl Store {
     /// The cache file of a network, whether it is there or not.
     ///
     /// # Errors
-    /// [`Error::Config`] if the name is not letters, digits, `-`, `_` and `.`, or starts with a dot.
+    /// [`Error::Config`] if the name is not letters, digits, `-`, `_` and `.`, starts with a dot, or is `auto` or
+    /// `builtin`.
     pub fn path(&self, name: &str) -> Result<PathBuf> {
         self.file(name, "safetensors")
     }
@@ -149,6 +163,13 @@ impl Store {
                 hint: "use letters, digits, - and _, for example my-vgg19".into(),
             });
         }
+        if RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
+            return Err(Error::Config {
+                option: "name",
+                what: format!("`{name}` cannot be a name in the cache: --weights {name} means something else"),
+                hint: "take another one, for example my-vgg19".into(),
+            });
+        }
         Ok(self.folder.join(format!("{name}.{extension}")))
     }
 
@@ -157,12 +178,30 @@ impl Store {
         self.path(name).is_ok_and(|path| path.is_file())
     }
 
+    /// What the cache has under this name if it was made from that very file.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if what is there is not a cache file.
+    pub fn find(&self, remote: &Remote) -> Result<Option<About>> {
+        let about = self.contains(&remote.name).then(|| self.about(&remote.name)).transpose()?;
+        Ok(about.filter(|about| about.origin_sha256 == remote.sha256))
+    }
+
     /// The first `depth` convolutions of a cached network, each compared with its digest.
     ///
     /// # Errors
-    /// [`Error::Weights`] if it is not there, not as deep, or damaged.
+    /// [`Error::Weights`] if it is not there, not as deep, damaged, or another network than the one known by this name.
     pub fn load(&self, name: &str, depth: usize) -> Result<Weights> {
-        load(&self.path(name)?, depth).map_err(|error| remedy(name, error))
+        let path = self.path(name)?;
+        if Known::find(name).is_some() && path.is_file() {
+            let about = self.about(name)?;
+            if about.misnamed() {
+                let what = format!("is not {name}: it has {} of 16 convolutions of another file", about.layers);
+                let hint = format!("`impasto weights fetch {name}` replaces it; other files need names of their own");
+                return Err(Error::Weights { path, what, hint });
+            }
+        }
+        load(&path, depth).map_err(|error| remedy(name, error))
     }
 
     /// What a cache file says about itself; its convolutions are not read.
@@ -207,24 +246,40 @@ impl Store {
     /// the known network with the file's digest, else the file's own.
     ///
     /// # Errors
-    /// [`Error::Weights`] if the file is not usable at all, [`Error::Output`] if the cache cannot be written or has the
-    /// name already and `replace` is not set.
+    /// [`Error::Weights`] if the file is not usable at all or changes meanwhile, [`Error::Config`] if the name is that of
+    /// a known network and this is another one, [`Error::Output`] if the cache cannot be written or has the name already
+    /// and `replace` is not set.
     pub fn import(&self, file: &Path, name: Option<&str>, replace: bool) -> Result<About> {
-        let (length, sha256) = digest(file).map_err(|error| Fault::from(error).at(file))?;
+        let unreadable = |error| Fault::from(error).at(file);
+        let stamp = stamp(file).map_err(unreadable)?;
+        let (length, sha256) = digest(file).map_err(unreadable)?;
         let known = || Some(KNOWN.iter().find(|known| known.sha256 == sha256)?.name.to_string());
         let own = || {
             let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             stem.replace(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c), "_")
         };
         let name = name.map(str::to_string).or_else(known).unwrap_or_else(own);
+        let name = match Known::find(&name) {
+            None => name,
+            Some(known) if known.sha256 == sha256 => known.name.into(),
+            Some(known) => {
+                return Err(Error::Config {
+                    option: "name",
+                    what: format!("`{name}` is for the file with the SHA-256 {}, this one has {sha256}", known.sha256),
+                    hint: "give it a name of its own: --name my-vgg19, then --weights my-vgg19".into(),
+                });
+            }
+        };
         let path = self.path(&name)?;
-        if path.exists() && !replace {
-            return Err(Error::Output {
-                path,
+        let free = || match path.exists() && !replace {
+            true => Err(Error::Output {
+                path: path.clone(),
                 what: "already exists".into(),
                 hint: "pass --force to replace it, or --name for another one".into(),
-            });
-        }
+            }),
+            false => Ok(()),
+        };
+        free()?;
         let Some(_lock) = self.lock(&name)? else {
             return Err(Error::Output {
                 path,
@@ -232,13 +287,20 @@ impl Store {
                 hint: "wait for that one, or pass --name for another name".into(),
             });
         };
+        // Another process may have made it in the meantime.
+        free()?;
         let origin = fs::canonicalize(file).unwrap_or_else(|_| file.into()).display().to_string();
-        self.convert(file, &Remote { name, url: origin, length, sha256 })
+        self.convert(file, &Remote { name, url: origin, length, sha256 }, Some(stamp))
     }
 
-    /// Makes the cache file of the verified file `from`, and reads it back.
-    fn convert(&self, from: &Path, origin: &Remote) -> Result<About> {
-        let prefix = read(from, VGG19.len()).map_err(|fault| fault.at(from))?;
+    /// Makes the cache file of the verified file `from`, and reads it back. What is read must still be what was verified:
+    /// a file that others may write to gives its `before`.
+    fn convert(&self, from: &Path, origin: &Remote, before: Option<Stamp>) -> Result<About> {
+        let prefix = read(from, VGG19.len());
+        if before.is_some_and(|before| stamp(from).ok() != Some(before)) {
+            return Err(Fault::new("was changed while it was read", "run it again once the file is whole").at(from));
+        }
+        let prefix = prefix.map_err(|fault| fault.at(from))?;
         let (weights, mut about) = (prefix.weights, BTreeMap::new());
         if let Some(end) = prefix.end {
             if weights.convs.len() == VGG19.len() {
@@ -274,21 +336,41 @@ impl Store {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(_)) => false,
         };
-        if held {
-            self.sweep(name);
-        }
+        self.sweep(name, held);
         Ok(Some(Lock { name: name.into(), _file: file, held }))
     }
 
-    /// Removes what a process that died in the middle of a conversion left.
-    fn sweep(&self, name: &str) {
-        let prefix = temporary_prefix(&format!("{name}.safetensors"));
+    /// Removes what processes that died left: conversions, of which the lock's holder has the only right one, and
+    /// part-files of those who found no locks.
+    fn sweep(&self, name: &str, held: bool) {
+        let (cache, part) = (temporary_prefix(&format!("{name}.safetensors")), temporary_prefix(name));
         for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let found = entry.file_name();
             let found = found.to_string_lossy();
-            if found.starts_with(&prefix) && found.ends_with(".tmp") {
+            // What is between is random; a longer name that starts with this one has a `-` or a `.` there.
+            let is = |prefix: &str, suffix| {
+                let random = found.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix));
+                random.is_some_and(|random| random.chars().all(|c| c.is_ascii_alphanumeric()))
+            };
+            let age = || entry.metadata().and_then(|file| file.modified()).ok()?.elapsed().ok();
+            let left = || age().is_some_and(|age| age > LEFT);
+            let conversion = is(&cache, ".tmp");
+            if conversion && held || (conversion || is(&part, ".part")) && left() {
                 let _ = fs::remove_file(entry.path());
             }
+        }
+    }
+
+    /// Removes a whole download whose cache file is here: a process that ended between the two left it.
+    pub fn sweep_part(&self, remote: &Remote) {
+        let Ok(part) = self.file(&remote.name, "part") else { return };
+        let whole = || fs::metadata(&part).is_ok_and(|part| part.len() == remote.length);
+        if whole()
+            && let Ok(Some(lock)) = self.lock(&remote.name)
+            && lock.held
+            && whole()
+        {
+            let _ = fs::remove_file(&part);
         }
     }
 }
@@ -345,6 +427,13 @@ fn about(name: &str, path: &Path) -> Result<About, Fault> {
         origin_sha256: get("origin_sha256"),
         incomplete: about.get("incomplete").cloned(),
     })
+}
+
+/// Length and time of the last change of a file.
+type Stamp = (u64, Option<SystemTime>);
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    fs::metadata(path).map(|file| (file.len(), file.modified().ok()))
 }
 
 /// Length and SHA-256 of a file.

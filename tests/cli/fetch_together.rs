@@ -1,12 +1,12 @@
 //! Downloads that other things happen to: a second process, Ctrl-C, a kill, a full disk.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::skip;
-use crate::fetch::{arguments, network, written};
+use crate::fetch::{arguments, network, sha256, written};
 use crate::folder::{Ended, Folder};
 use crate::server::{Server, send};
 use crate::writer::Style;
@@ -74,6 +74,62 @@ fn a_second_process_takes_over_from_one_that_is_killed() {
     folder.done("weights verify");
 }
 
+/// Fetches while another process holds the lock, which does `then` and gives it back. How often the server was asked.
+fn asked_after_waiting(folder: &Folder, options: &str, then: impl FnOnce()) -> usize {
+    let body = network();
+    let server = Server::good(body.clone());
+    let lock = std::fs::File::create(folder.path("cache/mine.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut command = folder.command(&format!("{} {options}", arguments(&server.url(""), &body)));
+    let mut child = command.env_remove("IMPASTO_OFFLINE").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line == "mine: another process is fetching it; waiting for that one"));
+    then();
+    drop(lock);
+    let said: Vec<String> = lines.collect();
+    assert!(child.wait().unwrap().success(), "{said:?}");
+    assert_eq!(folder.cached(), ["mine.safetensors"]);
+    folder.done("weights verify mine");
+    let listed = folder.done("weights list").stdout;
+    assert!(listed.contains(&sha256(&body)), "{listed}");
+    server.asked().len()
+}
+
+#[test]
+fn what_another_process_left_is_taken_only_if_it_is_the_right_file_and_whole() {
+    let (folder, cache) = (Folder::new(), "cache/mine.safetensors");
+    folder.write("net.mat", network());
+    folder.done("weights import net.mat --name mine");
+    let good = folder.read(cache);
+    let mut damaged = good.clone();
+    let at = damaged.len() - 3;
+    damaged[at] ^= 1;
+    folder.write("other.mat", written(Style { doubles: true, ..Style::default() }));
+    folder.done("weights import other.mat --name other");
+    let other = folder.read("cache/other.safetensors");
+    std::fs::remove_file(folder.path("cache/other.safetensors")).unwrap();
+    let remove = || std::fs::remove_file(folder.path(cache)).unwrap();
+
+    // What --force was to replace is still there.
+    folder.write(cache, &damaged);
+    assert_eq!(asked_after_waiting(&folder, "--force", || {}), 1);
+    assert_eq!(asked_after_waiting(&folder, "--force", || {}), 1);
+    assert_eq!(asked_after_waiting(&folder, "--force", || folder.write(cache, &damaged)), 1);
+    assert_eq!(asked_after_waiting(&folder, "--force", || folder.write(cache, &good)), 0);
+    for (left, asked) in [(&damaged, 1), (&other, 1), (&good, 0)] {
+        remove();
+        assert_eq!(asked_after_waiting(&folder, "", || folder.write(cache, left)), asked);
+    }
+    remove();
+    assert_eq!(asked_after_waiting(&folder, "", || {}), 1);
+    // Without anybody to wait for, too, another file is not the one that was asked for.
+    folder.write(cache, &other);
+    let (server, body) = (Server::good(network()), network());
+    let ended = folder.online(&arguments(&server.url(""), &body));
+    assert!(ended.stderr.starts_with("mine: what is here was made from another file, and will"), "{}", ended.stderr);
+    assert_eq!((ended.code, server.asked().len()), (Some(0), 1));
+}
+
 #[test]
 fn killed_at_any_moment_it_leaves_a_verified_file_or_none() {
     let (folder, body) = (Folder::new(), network());
@@ -123,6 +179,40 @@ fn ctrl_c_stops_a_download_at_once_and_the_next_run_goes_on() {
     assert_eq!(folder.cached(), ["mine.part"]);
     assert_eq!(folder.online(&arguments(&server.url(""), &body)).code, Some(0));
     assert_eq!(server.asked()[1].from, Some(50_000));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_stops_a_conversion_and_the_next_run_finishes_it() {
+    let folder = Folder::new();
+    // All 16 convolutions: the conversion writes 80 MB, syncs and reads them back.
+    let style = Style::default();
+    let layers: Vec<Vec<u8>> = (0..16).map(|index| style.conv(index, |i, _, _, co| (i + co) as f32)).collect();
+    let body = style.file(&[style.layers(&layers), style.mean()]);
+    let server = Server::good(body.clone());
+    let run = arguments(&server.url(""), &body);
+    let mut command = folder.command(&run);
+    let child = command.env_remove("IMPASTO_OFFLINE").stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !folder.cached().iter().any(|name| name.ends_with(".tmp")) {
+        assert!(Instant::now() < deadline, "no conversion begins");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let ended = Ended::from(child.wait_with_output().unwrap());
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    assert!(ended.stderr.ends_with("interrupted: all of it is here, the next run finishes it\n"), "{}", ended.stderr);
+    assert!(!folder.path("cache/mine.safetensors").exists());
+    assert_eq!(folder.read("cache/mine.part").len(), body.len());
+    assert_eq!(folder.online(&run).code, Some(0));
+    assert_eq!(server.asked().len(), 1);
+    assert_eq!(folder.cached(), ["mine.safetensors"], "what the first one left is cleared away");
+    folder.done("weights verify mine");
+    // One that ended after the conversion leaves the download.
+    folder.write("cache/mine.part", &body);
+    assert_eq!(folder.online(&run).code, Some(0));
+    assert_eq!(folder.cached(), ["mine.safetensors"]);
 }
 
 /// Runs `fetch` through a shell that takes room away first, and again with room.

@@ -1,18 +1,45 @@
 //! The cache: what is in it, what is wrong with it, which weights a run gets.
 
+use std::collections::BTreeMap;
+
 use crate::common::{shared, skip};
 use crate::fetch::{network, sha256};
-use crate::folder::{CHEAP, Folder, log};
+use crate::folder::{CHEAP, Ended, Folder, log};
 use crate::server::Server;
 
 const RUN: &str = "stylize content.png -s style.png --device cpu -n 2 --size 32";
 
-/// A folder with `net.mat` (to conv2_1), imported under this name.
+/// The digest that belongs to the name `vgg19`.
+const PINNED: &str = "abdb57167f82a2a1fbab1e1c16ad9373411883f262a1a37ee5db2e6fb0044695";
+
+/// A folder with `net.mat` (to conv2_1) and its cache file under this name, which as `vgg19` claims to be of the known
+/// file.
 fn with_cached(name: &str) -> Folder {
     let folder = Folder::new();
     folder.write("net.mat", network());
-    folder.done(&format!("weights import net.mat --name {name}"));
+    folder.done("weights import net.mat --name mine");
+    let cached = folder.read("cache/mine.safetensors");
+    std::fs::remove_file(folder.path("cache/mine.safetensors")).unwrap();
+    let cached = if name == "vgg19" { from_another(&cached, PINNED) } else { cached };
+    folder.write(&format!("cache/{name}.safetensors"), cached);
     folder
+}
+
+/// A cache file that says it was made from the file with this digest, sealed like any other.
+fn from_another(cached: &[u8], sha256: &str) -> Vec<u8> {
+    let (size, rest) = cached.split_first_chunk().unwrap();
+    let (header, tensors) = rest.split_at(u64::from_le_bytes(*size) as usize);
+    let mut header: serde_json::Value = serde_json::from_slice(header).unwrap();
+    let about = header["__metadata__"].as_object_mut().unwrap();
+    about["origin_sha256"] = sha256.into();
+    about.remove("seal");
+    let sorted: BTreeMap<&str, &str> = about.iter().map(|(key, value)| (&**key, value.as_str().unwrap())).collect();
+    let texts = sorted.into_iter().flat_map(|(key, value)| [key, value]);
+    let sealed: Vec<u8> =
+        texts.flat_map(|text| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()).collect();
+    about.insert("seal".into(), crate::fetch::sha256(&sealed).into());
+    let header = serde_json::to_vec(&header).unwrap();
+    [&(header.len() as u64).to_le_bytes(), &header[..], tensors].concat()
 }
 
 /// Changes one bit of a cached file's last tensor.
@@ -32,6 +59,7 @@ fn an_import_is_listed_verified_found_and_used() {
     let output = command.arg("my net.mat").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(folder.cached(), ["my_net.safetensors"]);
+    assert!(String::from_utf8_lossy(&output.stdout).ends_with("   --weights my_net uses it\n"));
     let listed = folder.done("weights list").stdout;
     assert!(listed.contains(&format!("SHA-256 {}\n", sha256(&network()))), "{listed}");
     assert!(listed.contains("incomplete: in the file it was made from conv2_2 is missing"), "{listed}");
@@ -142,11 +170,36 @@ fn auto_takes_vgg19_if_it_is_deep_enough_and_else_says_why_not() {
     assert_eq!(folder.read("auto.png"), folder.read("file.png"));
     assert_eq!(folder.read("named.png"), folder.read("file.png"));
     folder.done("demo --size 16 -n 1 --device cpu --style-layers relu1_1 --content-layers relu1_1");
-    let deep = folder.done(&format!("{RUN} -o deep.png"));
-    let notice = "weights: built-in network (VGG-19's layers, random filters); offline, and vgg19 is not here";
-    assert!(deep.stderr.starts_with(notice), "{}", deep.stderr);
-    folder.done(&format!("{RUN} -o builtin.png --weights builtin"));
+    let said = |run: &str, why: &str| {
+        let stderr = folder.done(run).stderr;
+        let notice = format!("weights: built-in network (VGG-19's layers, random filters); {why}\n");
+        assert!(stderr.starts_with(&notice), "{stderr}");
+    };
+    let shallow = "vgg19 here has 3 of 16 convolutions, 5 are needed";
+    let run = format!("{RUN} --style-layers relu3_1 --content-layers relu3_1");
+    said(&format!("{run} -o deep.png"), &format!("{shallow}; `impasto weights fetch vgg19 --force` gets it again"));
+    folder.done(&format!("{run} -o builtin.png --weights builtin"));
     assert_eq!(folder.read("deep.png"), folder.read("builtin.png"));
+
+    // Another file under that name is not used, and what is advised helps.
+    let (file, gets) = (folder.path("cache/vgg19.safetensors"), "`impasto weights fetch` gets");
+    let other = from_another(&folder.read("cache/vgg19.safetensors"), &"0".repeat(64));
+    folder.write("cache/vgg19.safetensors", other);
+    said(&format!("{run} -o a.png"), &format!("offline, and {shallow}; {gets} it for larger strokes and swirls"));
+    let another = "vgg19 here was made from another file";
+    let cheap = format!("stylize content.png -s style.png {CHEAP} -n 2");
+    said(&format!("{cheap} -o b.png"), &format!("offline, and {another}; {gets} it for larger strokes and swirls"));
+    let demo = "demo --size 16 -n 1 --device cpu --style-layers relu1_1 --content-layers relu1_1 -o c.png";
+    said(demo, &format!("{another}; {gets} vgg19 for larger strokes and swirls"));
+    let error = format!("weights {}: is not vgg19: it has 3 of 16 convolutions of another file", file.display());
+    let hint = "`impasto weights fetch vgg19` replaces it; other files need names of their own";
+    folder.refuses(&format!("{cheap} -o d.png --weights vgg19"), 3, &error, hint);
+    folder.refuses("weights verify", 3, &error, hint);
+    let listed = folder.done("weights list").stdout;
+    assert!(listed.contains("not used: `impasto weights fetch vgg19` replaces it\n"), "{listed}");
+    let ended = folder.run("weights fetch");
+    assert!(ended.last_lines()[0].contains("net-vgg-verydeep-19.mat: not tried, because"), "{}", ended.stderr);
+
     let demo = Folder::new().done("demo --size 16 -n 1 --device cpu");
     assert!(demo.stderr.contains("; `impasto weights fetch` gets vgg19 for larger strokes"), "{}", demo.stderr);
 
@@ -161,6 +214,98 @@ fn auto_takes_vgg19_if_it_is_deep_enough_and_else_says_why_not() {
 }
 
 #[test]
+fn names_that_mean_something_else_are_refused() {
+    let folder = Folder::new();
+    folder.write("net.mat", network());
+    std::fs::copy(folder.path("net.mat"), folder.path("vgg19.mat")).unwrap();
+    let sha256 = sha256(&network());
+    for (import, name) in [("net.mat --name vgg19", "vgg19"), ("net.mat --name VGG19", "VGG19"), ("vgg19.mat", "vgg19")]
+    {
+        let error = format!("name: `{name}` is for the file with the SHA-256 {PINNED}, this one has {sha256}");
+        let hint = "give it a name of its own: --name my-vgg19, then --weights my-vgg19";
+        folder.refuses(&format!("weights import {import} --force"), 2, &error, hint);
+    }
+    for name in ["auto", "builtin", "Auto"] {
+        let error = format!("name: `{name}` cannot be a name in the cache: --weights {name} means something else");
+        let hint = "take another one, for example my-vgg19";
+        folder.refuses(&format!("weights import net.mat --name {name}"), 2, &error, hint);
+        let fetch = format!("weights fetch {name} --url http://127.0.0.1:9/x --sha256 {sha256} --length 9");
+        folder.refuses(&fetch, 2, &error, hint);
+    }
+    assert!(folder.cached().is_empty(), "{:?}", folder.cached());
+}
+
+/// Starts `weights import net.mat --name mine`, which stops where it asks for its lock, and lets it go on after `then`.
+#[cfg(unix)]
+fn import_meanwhile(folder: &Folder, then: impl FnOnce()) -> Ended {
+    use std::process::{Command, Stdio};
+    folder.write("net.mat", network());
+    std::fs::create_dir(folder.path("cache")).unwrap();
+    // Opening a pipe waits for somebody at its other end.
+    let lock = folder.path("cache/mine.lock");
+    assert!(Command::new("mkfifo").arg(&lock).status().unwrap().success());
+    let mut command = folder.command("weights import net.mat --name mine");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    then();
+    let _other = std::fs::File::open(&lock).unwrap();
+    child.wait_with_output().unwrap().into()
+}
+
+#[cfg(unix)]
+#[test]
+fn an_import_looks_again_once_it_has_the_lock() {
+    let folder = Folder::new();
+    let ended = import_meanwhile(&folder, || folder.write("cache/mine.safetensors", "another process's"));
+    let file = folder.path("cache/mine.safetensors");
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert_eq!(ended.last_lines()[0], format!("error: output {}: already exists", file.display()));
+    assert_eq!(folder.read("cache/mine.safetensors"), b"another process's");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_changes_while_it_is_imported_is_refused() {
+    for longer in [0, 1] {
+        let folder = Folder::new();
+        let ended = import_meanwhile(&folder, || {
+            let mut bytes = network();
+            let at = bytes.len() / 2;
+            bytes[at] ^= 1;
+            bytes.resize(bytes.len() + longer, 0);
+            folder.write("net.mat", bytes);
+        });
+        assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+        let lines =
+            ["error: weights net.mat: was changed while it was read", "hint: run it again once the file is whole"];
+        assert_eq!(ended.last_lines(), lines);
+        assert_eq!(folder.cached(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_dead_processes_left_is_swept() {
+    use std::time::{Duration, SystemTime};
+    let (folder, body) = (Folder::new(), network());
+    std::fs::create_dir(folder.path("cache")).unwrap();
+    let put = |name: &str, hours: u64| {
+        folder.write(&format!("cache/{name}"), "something");
+        let file = std::fs::File::options().write(true).open(folder.path(&format!("cache/{name}"))).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(hours * 3600)).unwrap();
+    };
+    // Of others that found no locks, of other names, and of this one.
+    for name in [".mine-aB3dE6.part", ".mine-2-aB3dE6.part", ".mine.safetensors-x.safetensors-aB3dE6.tmp"] {
+        put(name, if name.starts_with(".mine-a") { 23 } else { 25 });
+    }
+    put(".mine-fG7hI9.part", 25);
+    put(".mine.safetensors-aB3dE6.tmp", 0);
+    folder.write("net.mat", &body);
+    folder.done("weights import net.mat --name mine");
+    let kept = [".mine-2-aB3dE6.part", ".mine-aB3dE6.part", ".mine.safetensors-x.safetensors-aB3dE6.tmp"];
+    assert_eq!(folder.cached(), [&kept[..], &["mine.safetensors"]].concat());
+}
+
+#[test]
 fn auto_falls_back_soon_where_the_network_is_out_of_reach() {
     let folder = Folder::new();
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -172,7 +317,7 @@ fn auto_falls_back_soon_where_the_network_is_out_of_reach() {
     assert!(output.status.success(), "{stderr}");
     assert!(start.elapsed() < std::time::Duration::from_secs(8), "{:?}", start.elapsed());
     let lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with("weights: ")).collect();
-    assert_eq!(lines[0], "weights: vgg19 is not here yet, fetching it once; --weights builtin does without");
+    assert_eq!(lines[0], "weights: vgg19 is not here; fetching it once, --weights builtin does without");
     assert!(lines[1].contains("random filters); download https://www.vlfeat.org/"), "{stderr}");
     assert!(lines[1].ends_with("need vgg19, `impasto weights fetch` tries again"), "{stderr}");
     assert!(image::open(folder.path("out.png")).is_ok());

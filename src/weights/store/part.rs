@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::super::safetensors::{hash_rest, hex, unwritable};
+use super::super::safetensors::{hash_rest, hex, temporary_prefix, unwritable};
 use super::{About, Lock, Remote, Store};
 use crate::error::{Error, Result};
 
@@ -34,7 +34,7 @@ impl Part {
         let opened = if lock.held && lock.name == remote.name {
             File::options().read(true).write(true).create(true).truncate(false).open(&path).map(|file| (file, None))
         } else {
-            let prefix = format!(".{}-", remote.name);
+            let prefix = temporary_prefix(&remote.name);
             let own = tempfile::Builder::new().prefix(&prefix).suffix(".part").tempfile_in(&store.folder);
             own.map(|own| {
                 path = own.path().into();
@@ -125,7 +125,7 @@ impl Part {
         }
         // A crash of the machine must not leave a cache file made from bytes that were never on the disk.
         self.file.sync_all().map_err(|error| unwritable(&self.path, &error, self.remote.length))?;
-        let about = self.store.convert(&self.path, &self.remote);
+        let about = self.store.convert(&self.path, &self.remote, None);
         if matches!(about, Ok(_) | Err(Error::Weights { .. })) {
             self.discard();
         }
