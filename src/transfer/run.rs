@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::config::Config;
-use super::layout::{RING, Stage, lay_out};
+use super::forecast::{Anywhere, Plan};
+use super::layout::{RING, lay_out};
 use super::scales::Scale;
 use super::stage::{Carry, Queue, Running};
 use crate::error::{Error, Result};
 use crate::picture::{Filter, Picture, resampled};
-use crate::recording::{Backend, BufferTable, Engine, Recording};
+use crate::recording::{Backend, BufferTable, Engine, Ledger, Recording};
 use crate::weights::Weights;
 
 /// No picture is this far from 0..255 unless the optimiser diverged.
@@ -37,17 +38,6 @@ impl Report {
     pub fn terms(&self) -> impl Iterator<Item = (&str, f32)> {
         self.names.iter().map(String::as_str).zip(self.values.iter().copied())
     }
-}
-
-/// What one scale of a run does and needs.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Sizes and number of iterations.
-    pub scale: Scale,
-    /// One iteration.
-    pub step: Recording,
-    /// Every buffer. Those of the next scale take their place: the scales' memory does not add up.
-    pub buffers: BufferTable,
 }
 
 /// A style transfer on one engine. Dropping it frees everything it holds.
@@ -81,7 +71,7 @@ impl StyleTransfer {
         styles: &[Picture],
         config: Config,
     ) -> Result<StyleTransfer> {
-        let (stages, style) = lay_out(weights, content, styles, &config)?;
+        let (stages, style) = lay_out(backend, weights, content, styles, &config)?;
         let scales = stages.iter().map(|stage| stage.scale).collect();
         let names = stages.first().map(|stage| stage.layout.names.clone()).unwrap_or_default();
         let mut queue = Queue::new(stages, weights, content, style, &config);
@@ -106,9 +96,20 @@ impl StyleTransfer {
 
     /// What every scale's iterations would run and the buffers they need, the smallest scale first, without a device.
     pub fn plan(weights: &Weights, content: &Picture, styles: &[Picture], config: &Config) -> Result<Vec<Plan>> {
-        let (stages, _) = lay_out(weights, content, styles, config)?;
-        let plan = |stage: Stage| Plan { scale: stage.scale, step: stage.step, buffers: stage.layout.work.table };
-        Ok(stages.into_iter().map(plan).collect())
+        StyleTransfer::plan_on(&Anywhere, weights, content, styles, config)
+    }
+
+    /// [`StyleTransfer::plan`] with the memory and the limits of a device, which may make it other tiles. Nothing is
+    /// allocated on it.
+    pub fn plan_on(
+        backend: &dyn Backend,
+        weights: &Weights,
+        content: &Picture,
+        styles: &[Picture],
+        config: &Config,
+    ) -> Result<Vec<Plan>> {
+        let (stages, _) = lay_out(backend, weights, content, styles, config)?;
+        Ok(stages.into_iter().map(Plan::of).collect())
     }
 
     /// Runs up to `limit` further iterations, as many as fit in about 100 ms and at least one, and reports each. All are
@@ -167,7 +168,7 @@ impl StyleTransfer {
             let mut moments = None;
             if self.config.keep_moments {
                 let Running { m, v, .. } = &self.running;
-                moments = Some([self.engine.read(m.buffer)?, self.engine.read(v.buffer)?]);
+                moments = Some([m.read(self.engine.as_mut())?, v.read(self.engine.as_mut())?]);
             }
             self.left = Some(Carry { image, moments, size: self.running.size() });
         }
@@ -221,7 +222,7 @@ impl StyleTransfer {
 
     /// The picture at the scale at work, `[H, W, 4]` with the mean subtracted.
     fn values(&mut self) -> Result<Vec<f32>> {
-        let values = self.engine.read(self.running.image.buffer)?;
+        let values = self.running.image.read(self.engine.as_mut())?;
         if values.iter().any(|value| value.is_nan() || value.abs() > RUNAWAY) {
             return Err(diverged("the picture".into(), self.iteration));
         }
@@ -234,7 +235,7 @@ impl StyleTransfer {
             // The scale that could not begin has taken the buffers.
             self.next_scale()?;
         }
-        let values = self.engine.read(self.running.d_image.buffer)?;
+        let values = self.running.d_image.read(self.engine.as_mut())?;
         Ok(values.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect())
     }
 
@@ -262,6 +263,11 @@ impl StyleTransfer {
     /// What one iteration does at the scale at work: for profiles.
     pub fn recording(&self) -> &Recording {
         &self.running.recording
+    }
+
+    /// Bytes that the engine holds for the scale at work: what [`Plan::bytes`] forecasts.
+    pub fn ledger(&self) -> Ledger {
+        self.engine.ledger()
     }
 
     /// Every buffer of the scale at work.

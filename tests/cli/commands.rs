@@ -7,7 +7,7 @@ fn help_and_version_are_printed_to_standard_output() {
     let folder = Folder::new();
     assert_eq!(folder.done("--version").stdout, concat!("impasto ", env!("CARGO_PKG_VERSION"), "\n"));
     let help = folder.done("--help").stdout;
-    for word in ["stylize", "demo", "devices", "presets", "weights", "Exit codes: 0 done"] {
+    for word in ["stylize", "plan", "demo", "devices", "presets", "weights", "Exit codes: 0 done"] {
         assert!(help.contains(word), "no {word} in\n{help}");
     }
     let alone = folder.run("");
@@ -18,7 +18,9 @@ fn help_and_version_are_printed_to_standard_output() {
 #[test]
 fn every_option_has_help_text() {
     let folder = Folder::new();
-    for (command, least) in [("stylize", 34), ("demo", 33), ("devices", 1), ("presets", 1), ("weights fetch", 8)] {
+    for (command, least) in
+        [("stylize", 35), ("plan", 34), ("demo", 34), ("devices", 1), ("presets", 1), ("weights fetch", 8)]
+    {
         let help = folder.done(&format!("{command} --help")).stdout;
         let (_, options) = help.split_once("Options:\n").unwrap();
         let lines: Vec<&str> = options.lines().collect();
