@@ -96,11 +96,11 @@ fn print(plan: &Plan, rate: Option<f64>) {
         ("one tile", Purpose::Tile),
         ("sums", Purpose::Reduction),
     ] {
-        out!("  {name:18} {}", size(plan.buffers.bytes(purpose)));
+        out!("  {name:18} {:>12}", size(plan.buffers.bytes(purpose)));
     }
-    out!("  engine             {}", size(plan.overhead));
-    out!("  memory             {}", size(plan.bytes()));
-    out!("  largest buffer     {}", size(plan.buffers.largest()));
+    out!("  engine             {:>12}", size(plan.overhead));
+    out!("  memory             {:>12}", size(plan.bytes()));
+    out!("  largest buffer     {:>12}", size(plan.buffers.largest()));
     out!("  per iteration      {:.3} GFLOP, {} launches", plan.step.flops() as f64 * 1e-9, plan.step.launches());
     if let Some(rate) = rate {
         let each = seconds(plan, rate);
@@ -121,7 +121,7 @@ fn duration(seconds: f64) -> String {
 }
 
 fn size(bytes: u64) -> String {
-    format!("{:10.1} MiB", bytes as f64 / f64::from(1 << 20))
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 /// `2GiB`, `512MiB`, `1.5GB`, or bytes.

@@ -111,17 +111,18 @@ impl Bands {
 
     /// The values, `[H, W, 4]`.
     pub fn read(&self, engine: &mut dyn Engine) -> Result<Vec<f32>> {
-        let mut values = Vec::new();
-        for band in &self.bands {
-            let mut read = engine.read(band.buffer)?;
-            read.truncate(band.len());
-            if values.is_empty() && self.bands.len() == 1 {
-                return Ok(read);
-            }
-            values.reserve_exact(self.height * self.width * 4 - values.len());
-            values.append(&mut read);
-        }
-        Ok(values)
+        let mut all = Vec::with_capacity(self.height * self.width * 4);
+        self.read_each(engine, |values| {
+            all.extend_from_slice(values);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    /// Hands the values of each band on, `[rows, W, 4]`, from top to bottom: a band at a time, to spare memory.
+    pub fn read_each(&self, engine: &mut dyn Engine, mut take: impl FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        // A buffer that was lent may be larger than its band.
+        self.bands.iter().try_for_each(|band| take(&engine.read(band.buffer)?[..band.len()]))
     }
 
     /// Writes the values that `of` gives for a range of rows, `[rows, W, 4]`: a band at a time, to spare memory.

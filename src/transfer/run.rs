@@ -210,23 +210,37 @@ impl StyleTransfer {
     /// zero, so finite losses do not vouch for it.
     pub fn image(&mut self) -> Result<Picture> {
         self.check_diverged()?;
+        let (width, height) = self.size();
+        if self.left.is_none() && self.running.size() == [height, width] {
+            let mut rgb = Vec::with_capacity(width * height * 3);
+            self.each_value(|values, mean| rgb.extend(without_padding(values, mean)))?;
+            return Ok(Picture { width, height, rgb });
+        }
         let values = match &self.left {
             Some(left) => left.image.clone(),
             None => self.values()?,
         };
-        let (width, height) = self.size();
         let values = resampled(&values, self.running.size(), [height, width], 4, Filter::Bicubic);
-        let rgb = values.chunks_exact(4).flat_map(|p| [0, 1, 2].map(|c| p[c] + self.mean[c])).collect();
-        Ok(Picture { width, height, rgb })
+        Ok(Picture { width, height, rgb: without_padding(&values, self.mean).collect() })
     }
 
     /// The picture at the scale at work, `[H, W, 4]` with the mean subtracted.
     fn values(&mut self) -> Result<Vec<f32>> {
-        let values = self.running.image.read(self.engine.as_mut())?;
-        if values.iter().any(|value| value.is_nan() || value.abs() > RUNAWAY) {
-            return Err(diverged("the picture".into(), self.iteration));
-        }
-        Ok(values)
+        let mut all = Vec::new();
+        self.each_value(|values, _| all.extend_from_slice(values))?;
+        Ok(all)
+    }
+
+    /// The same in pieces of whole rows, each with the mean.
+    fn each_value(&mut self, mut take: impl FnMut(&[f32], [f32; 3])) -> Result<()> {
+        let (iteration, mean) = (self.iteration, self.mean);
+        self.running.image.read_each(self.engine.as_mut(), |values| {
+            if values.iter().any(|value| value.is_nan() || value.abs() > RUNAWAY) {
+                return Err(diverged("the picture".into(), iteration));
+            }
+            take(values, mean);
+            Ok(())
+        })
     }
 
     /// Gradient of the loss with respect to the picture at the last iteration, `[H, W, 3]` in the size of its scale.
@@ -274,6 +288,11 @@ impl StyleTransfer {
     pub fn buffers(&self) -> &BufferTable {
         &self.running.table
     }
+}
+
+/// `[H, W, 4]` plus the mean as RGB.
+fn without_padding(values: &[f32], mean: [f32; 3]) -> impl Iterator<Item = f32> {
+    values.chunks_exact(4).flat_map(move |p| [0, 1, 2].map(|c| p[c] + mean[c]))
 }
 
 fn diverged(term: String, iteration: u32) -> Error {
