@@ -192,7 +192,8 @@ pub struct Call<'a, T> {
     pub scratch: &'a Scratch,
 }
 
-/// Memory that twins borrow and give back, so that an iteration allocates none once the first has run.
+/// Memory that twins borrow and give back, so that an iteration allocates none once the first has run. The smallest
+/// piece that fits is lent, so that pieces reserved for the largest, the second largest … need of a launch are enough.
 #[derive(Debug, Default)]
 pub struct Scratch(Mutex<Vec<Vec<u64>>>);
 
@@ -202,16 +203,50 @@ impl Scratch {
     /// # Errors
     /// [`Error::OutOfMemory`] if there is no room for them.
     pub fn with<T: Pod, R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> Result<R> {
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         let words = (len * size_of::<T>()).div_ceil(8);
+        let mut memory = self.take(words);
         if memory.len() < words {
             let more = words - memory.len();
             memory.try_reserve_exact(more).map_err(|_| no_room("intermediate results", 8 * words))?;
             memory.resize(words, 0);
         }
         let result = work(&mut bytemuck::cast_slice_mut(&mut memory[..words])[..len]);
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+        self.free().push(memory);
         Ok(result)
+    }
+
+    fn free(&self) -> std::sync::MutexGuard<'_, Vec<Vec<u64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, words: usize) -> Vec<u64> {
+        let mut free = self.free();
+        let fitting = (0..free.len()).filter(|at| free[*at].len() >= words).min_by_key(|at| free[*at].len());
+        let chosen = fitting.or_else(|| (0..free.len()).max_by_key(|at| free[*at].len()));
+        chosen.map(|at| free.swap_remove(at)).unwrap_or_default()
+    }
+
+    /// Has pieces of these bytes at least, the largest first.
+    pub(crate) fn reserve(&self, pieces: &[usize]) -> std::result::Result<(), std::collections::TryReserveError> {
+        let mut free = self.free();
+        free.sort_unstable_by_key(|memory| std::cmp::Reverse(memory.len()));
+        for (at, words) in pieces.iter().map(|bytes| bytes.div_ceil(8)).enumerate() {
+            if at == free.len() {
+                free.push(Vec::new());
+            }
+            if free[at].len() < words {
+                // Nothing of the old piece is needed, which may go first.
+                free[at] = Vec::new();
+                free[at].try_reserve_exact(words)?;
+                free[at].resize(words, 0);
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes held while nothing is lent.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.free().iter().map(|memory| 8 * memory.capacity() as u64).sum()
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!  transfer   Config, presets, losses; StyleTransfer::new measures the targets, advance() steps and reports
 //!     |
-//!  net        VGG-19 by layer names; tiles with halos; the plan: which kernels on which buffers
+//!  net        VGG-19 by layer names; tiles with halos; pictures in bands; the plan: which kernels on which buffers
 //!     |        \
 //!  weights      ops     one file per kernel family: parameters, record function, CPU twin; shaders/ has the WGSL
 //!  (.mat,        |

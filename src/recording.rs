@@ -84,6 +84,16 @@ impl BufferTable {
         &self.infos[buffer.index()]
     }
 
+    /// Bytes of all buffers.
+    pub fn total(&self) -> u64 {
+        self.infos.iter().map(|info| 4 * info.len as u64).sum()
+    }
+
+    /// Bytes of the largest buffer.
+    pub fn largest(&self) -> u64 {
+        self.infos.iter().map(|info| 4 * info.len as u64).max().unwrap_or(0)
+    }
+
     /// Bytes of all buffers of one purpose.
     pub fn bytes(&self, purpose: Purpose) -> u64 {
         self.infos.iter().filter(|info| info.purpose == purpose).map(|info| 4 * info.len as u64).sum()
@@ -191,6 +201,11 @@ impl Recording {
         Ok(())
     }
 
+    /// Kernels that one run launches.
+    pub fn launches(&self) -> usize {
+        self.commands.iter().filter(|command| matches!(command, Command::Dispatch(_))).count()
+    }
+
     /// Floating point operations of one run.
     pub fn flops(&self) -> u64 {
         self.commands.iter().map(|command| if let Command::Dispatch(d) = command { d.flops } else { 0 }).sum()
@@ -284,6 +299,39 @@ pub(crate) fn no_program(engine: &str) -> Error {
     Error::Kernel { kernel: engine.into(), what: "no such program in this engine".into() }
 }
 
+/// What a device offers to a job, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Largest buffer that a kernel can use as a whole.
+    pub binding: u64,
+    /// Memory that a job may fill where its settings do not say.
+    pub memory: u64,
+}
+
+impl Default for Room {
+    /// No bounds.
+    fn default() -> Room {
+        Room { binding: u64::MAX, memory: u64::MAX }
+    }
+}
+
+/// Bytes that an engine holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// The buffers of the table.
+    pub buffers: u64,
+    /// What the engine needs beside them: parameters and read-back on a GPU, scratch memory and transformed filters on
+    /// the CPU.
+    pub overhead: u64,
+}
+
+impl Ledger {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.buffers + self.overhead
+    }
+}
+
 /// Runs recordings. One engine serves one job and owns its buffers.
 pub trait Engine: fmt::Debug + Send {
     /// Name of the device and engine, for people.
@@ -302,10 +350,22 @@ pub trait Engine: fmt::Debug + Send {
     fn read(&mut self, buffer: BufferId) -> Result<Vec<f32>>;
     /// The elements of a buffer of words, after all submitted work.
     fn read_words(&mut self, buffer: BufferId) -> Result<Vec<u32>>;
+    /// Bytes held now, or at most since [`Engine::allocate`]. Zero where an engine does not count.
+    fn ledger(&self) -> Ledger {
+        Ledger::default()
+    }
 }
 
 /// Something that engines can be made on: a GPU, or the CPU.
 pub trait Backend: fmt::Debug {
     /// A fresh engine without buffers.
     fn engine(&self) -> Result<Box<dyn Engine>>;
+    /// What jobs on it may take.
+    fn room(&self) -> Room {
+        Room::default()
+    }
+    /// Forecast of [`Ledger::overhead`] for a job with these buffers and recordings.
+    fn overhead(&self, _: &BufferTable, _recordings: &[&Recording]) -> u64 {
+        0
+    }
 }

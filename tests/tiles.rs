@@ -9,6 +9,7 @@ use common::{gpu, layers, noise, picture, relative_error};
 use impasto::cpu::Cpu;
 use impasto::error::Result;
 use impasto::kernel::Scalar;
+use impasto::net::bands::Bands;
 use impasto::net::plan::{Network, Pooling, TapTerm, Workspace};
 use impasto::net::tiles::{Region, grid, tiles};
 use impasto::net::vgg19::Tap;
@@ -22,6 +23,10 @@ static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| builtin(6));
 
 /// A job over `height` x `width` pixels that looks at every level down to relu3_1.
 fn job(backend: &dyn Backend, (height, width): (usize, usize), pooling: Pooling, tile: Option<usize>) -> StyleTransfer {
+    job_with(backend, (height, width), Config { pooling, tile, ..Config::default() })
+}
+
+fn job_with(backend: &dyn Backend, (height, width): (usize, usize), config: Config) -> StyleTransfer {
     let config = Config {
         size: Size::Native,
         style_size: Some(Size::Native),
@@ -29,11 +34,9 @@ fn job(backend: &dyn Backend, (height, width): (usize, usize), pooling: Pooling,
         style_layers: layers(&["relu1_1", "relu2_2", "relu3_1"]),
         style_weight: 100.0,
         tv_weight: 0.05,
-        pooling,
         iterations: 4,
         init: Init::Picture(picture(3, height, width)),
-        tile,
-        ..Config::default()
+        ..config
     };
     let style = picture(2, height.div_ceil(2) + 3, width);
     StyleTransfer::new(backend, &WEIGHTS, &picture(1, height, width), &[style], config).unwrap()
@@ -63,7 +66,10 @@ fn compare(backend: &dyn Backend, size: (usize, usize), pooling: Pooling, edges:
 }
 
 /// Sizes with primes, sides of one pixel, and pictures smaller than the halo of 12 pixels; edges of tiles for each.
-const SIZES: [((usize, usize), &[usize]); 9] = [
+const SIZES: [((usize, usize), &[usize]); 12] = [
+    ((127, 131), &[112]),
+    ((113, 229), &[64, 112]),
+    ((5, 89), &[32, 48]),
     ((101, 149), &[32, 48, 64]),
     ((97, 31), &[32, 48, 64]),
     ((61, 67), &[32, 48, 64]),
@@ -136,8 +142,9 @@ fn squares(backend: &dyn Backend, tap: Tap, tile: Option<usize>, radius: usize, 
     let zeros = tensor(&[height.div_ceil(step), width.div_ceil(step), tap.channels()]);
     let term = Squares { tap, zeros, losses: losses.clone() };
     let mut recording = Recording::new("squares");
-    let tiles = tiles(height, width, tile, radius, grid);
-    network.record_gradient(&mut work, &mut recording, (&image, &d_image), &tiles, &[&term]).unwrap();
+    let tiles = tiles(height, width, tile, radius, [step, grid]);
+    let pictures = (&Bands::from(&image), &Bands::from(&d_image));
+    network.record_gradient(&mut work, &mut recording, pictures, &tiles, &[&term], None).unwrap();
     let mut engine = backend.engine().unwrap();
     engine.allocate(&work.table).unwrap();
     network.upload(engine.as_mut(), &WEIGHTS).unwrap();
@@ -182,6 +189,57 @@ fn bits(backend: &dyn Backend) -> Vec<u64> {
     let reports: Vec<_> = (0..3).flat_map(|_| job.advance(1).unwrap()).collect();
     let losses = reports.iter().map(|report| report.total_loss.to_bits());
     losses.chain(job.image().unwrap().rgb.iter().map(|value| u64::from(value.to_bits()))).collect()
+}
+
+/// Bands of one row, of a few, and of many, against one; content targets that are kept against ones computed anew.
+fn compare_bands(backend: &dyn Backend, size: (usize, usize), tile: Option<usize>, rows: &[u64]) {
+    let with = |max_buffer| job_with(backend, size, Config { tile, max_buffer, ..Config::default() });
+    let (terms, gradient) = first_step(with(128 << 20));
+    for rows in rows {
+        let job = with(rows * 16 * size.1 as u64);
+        let labels: Vec<&str> = job.buffers().infos().iter().map(|info| info.label.as_str()).collect();
+        let bands = labels.iter().filter(|label| label.starts_with("d_image")).count();
+        assert_eq!(bands, size.0.div_ceil(*rows as usize));
+        let tiled = tile.is_some_and(|edge| edge < size.0.max(size.1));
+        assert_eq!(labels.contains(&"content/relu2_1 of a tile"), tiled, "{labels:?}");
+        let (banded_terms, banded_gradient) = first_step(job);
+        for ((name, banded), (_, whole)) in banded_terms.iter().zip(&terms) {
+            // Only the total variation is added up in another order.
+            let same = if name == "tv" { (banded - whole).abs() <= 1e-5 * whole } else { banded == whole };
+            assert!(same, "{size:?}, {rows} rows: {name} is {banded}, not {whole}");
+        }
+        let error = relative_error(&banded_gradient, &gradient);
+        println!("{size:?}, tiles {tile:?}, bands of {rows} rows: gradient {error:.1e}");
+        assert!(error <= 1e-6, "{size:?}, {rows} rows: the gradient differs by {error:.1e}");
+    }
+}
+
+#[test]
+fn bands_and_targets_computed_anew_change_nothing_on_the_cpu_engine() {
+    compare_bands(&Cpu, (61, 67), Some(32), &[1, 7, 60]);
+    compare_bands(&Cpu, (61, 67), None, &[2, 61]);
+    compare_bands(&Cpu, (1, 113), Some(48), &[1]);
+    compare_bands(&Cpu, (113, 1), Some(64), &[3]);
+}
+
+#[test]
+fn bands_and_targets_computed_anew_change_nothing_on_a_gpu() {
+    if let Some(gpu) = gpu("bands") {
+        compare_bands(&gpu, (37, 41), Some(32), &[5]);
+    }
+}
+
+/// Three iterations with bands end at the same picture, read back from and written into bands.
+#[test]
+fn a_run_in_bands_ends_at_the_same_picture() {
+    let end = |max_buffer| {
+        let mut job = job_with(&Cpu, (61, 43), Config { tile: Some(32), max_buffer, ..Config::default() });
+        (0..3).for_each(|_| assert_eq!(job.advance(1).unwrap().len(), 1));
+        job.image().unwrap().rgb
+    };
+    let (whole, banded) = (end(128 << 20), end(9 * 16 * 43));
+    let near = whole.iter().zip(&banded).filter(|(a, b)| (*a - *b).abs() <= 0.5).count();
+    assert!(near as f64 >= 0.999 * whole.len() as f64, "{near} of {}", whole.len());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use impasto::picture::{Picture, read_npy};
 use impasto::transfer::presets::{self, Preset};
 use impasto::transfer::{AdamForm, Config, Init, Orientation, Size};
 
+use super::plan::{PlanArguments, parse_memory};
 use super::weights::Weights;
 
 /// Neural style transfer on any GPU, or on none.
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     Stylize(Stylize),
     /// Paint the bundled pictures, with no file needed
     Demo(Demo),
+    /// Forecast the memory and time of a run; takes the options of `stylize`, writes nothing
+    Plan(PlanArguments),
     /// List adapters and say which one `auto` takes
     Devices,
     /// List the presets
@@ -145,9 +148,14 @@ pub(crate) struct Options {
     /// Orientation of the kernels: as trained, or transposed as the article loads them
     #[arg(long)]
     kernel_orientation: Option<OrientationName>,
-    /// Edge of the tiles in pixels, or `auto` for one tile; the result is the same up to rounding
+    /// Edge of the tiles in pixels, or `auto`: the whole picture if the memory holds it, else the largest tiles that do;
+    /// the result is the same up to rounding
     #[arg(long, value_parser = parse_tile, value_name = "N|auto", allow_negative_numbers = true)]
     tile: Option<Tile>,
+    /// Memory that the run may take on its device, e.g. 2GiB or 512MiB; if not given, 2GiB on a GPU, half of what is
+    /// free for the CPU engine
+    #[arg(long, value_parser = parse_memory, value_name = "SIZE", allow_negative_numbers = true)]
+    memory: Option<u64>,
     /// Save OUT_N.EXT every N iterations (0: never)
     #[arg(long, value_name = "N")]
     pub(crate) save_every: Option<u32>,
@@ -305,6 +313,7 @@ impl Options {
         put(&mut config.style_weight, &self.style_weight);
         put(&mut config.tv_weight, &self.tv_weight);
         put(&mut config.mean, &self.mean.map(|mean| mean.0));
+        put(&mut config.memory, &self.memory.map(Some));
         put(&mut config.tile, &self.tile.map(|tile| tile.0));
         if let Some(pooling) = self.pooling {
             config.pooling = match pooling {

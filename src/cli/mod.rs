@@ -7,6 +7,7 @@ mod fetch;
 mod files;
 mod info;
 mod interrupt;
+mod plan;
 mod progress;
 mod saver;
 mod stylize;
@@ -52,6 +53,7 @@ pub(crate) fn run() -> ExitCode {
     let result = match &arguments.command {
         args::Command::Stylize(stylize) => stylize::run(stylize),
         args::Command::Demo(demo) => demo::run(demo),
+        args::Command::Plan(plan) => plan::run(plan),
         args::Command::Devices => {
             info::devices();
             Ok(Outcome::Done)

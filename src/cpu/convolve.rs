@@ -47,6 +47,61 @@ enum Way {
     Winograd,
 }
 
+impl Way {
+    fn of(oracle: bool, inputs: usize, outputs: usize) -> Way {
+        match () {
+            () if oracle => Way::Lower,
+            () if inputs >= 32 && outputs >= 32 => Way::Winograd,
+            () if outputs < inputs => Way::Gather,
+            () => Way::Lower,
+        }
+    }
+
+    fn band_rows(self, [height, width]: [usize; 2], inputs: usize, outputs: usize) -> usize {
+        match self {
+            Way::Winograd => winograd::band_rows(height, width, inputs, outputs),
+            // Even, since a word of the mask spans two rows; well-filled matrix products near the caches.
+            Way::Lower => ((1 << 19) / (9 * inputs * width)).min(512 / width).max(2).next_multiple_of(2),
+            Way::Gather => ((1 << 17) / (9 * outputs * width)).clamp(2, 16).next_multiple_of(2),
+        }
+    }
+}
+
+/// Elements that a convolution in single precision takes beside its buffers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    /// What is made of the filter and kept.
+    pub(crate) derived: usize,
+    /// Scratch memory of a thread: the convolution's, and on the way back that of the gated gradient around it.
+    pub(crate) scratch: [usize; 2],
+    /// Threads that take so much at once.
+    pub(crate) threads: usize,
+}
+
+impl Needs {
+    /// Of a convolution that reads an `[H, W, Ci]` map; on the way back it gates the map first.
+    pub(crate) fn new([height, width]: [usize; 2], inputs: usize, outputs: usize, backward: bool) -> Needs {
+        let way = Way::of(false, inputs, outputs);
+        let rows = way.band_rows([height, width], inputs, outputs);
+        let band = rows.min(height);
+        let around = (band + 2).min(height);
+        let own = match way {
+            Way::Lower => band * width * 9 * inputs,
+            Way::Gather => around * width * 9 * outputs,
+            Way::Winograd => winograd::memory([band, width], inputs, outputs),
+        };
+        Needs {
+            derived: match way {
+                Way::Lower => 0,
+                Way::Gather => 9 * inputs * outputs,
+                Way::Winograd => winograd::filters_len(inputs, outputs),
+            },
+            scratch: [own, if backward { around * width * inputs } else { 0 }],
+            threads: height.div_ceil(rows).min(rayon::current_num_threads()),
+        }
+    }
+}
+
 impl<'a, T: Real> Linear<'a, T> {
     /// `weight` is `[9, Ci, Co]`; what a way makes of it is kept in `derived`.
     pub(crate) fn new(
@@ -55,12 +110,7 @@ impl<'a, T: Real> Linear<'a, T> {
         outputs: usize,
         derived: &'a OnceLock<Vec<T>>,
     ) -> Result<Linear<'a, T>> {
-        let way = match () {
-            () if T::ORACLE => Way::Lower,
-            () if inputs >= 32 && outputs >= 32 => Way::Winograd,
-            () if outputs < inputs => Way::Gather,
-            () => Way::Lower,
-        };
+        let way = Way::of(T::ORACLE, inputs, outputs);
         if let (Way::Lower, _) | (_, Some(_)) = (way, derived.get()) {
             return Ok(Linear { way, weight: derived.get().map_or(weight, Vec::as_slice), inputs, outputs });
         }
@@ -76,12 +126,7 @@ impl<'a, T: Real> Linear<'a, T> {
 
     /// Rows per band: the unit of work of a thread.
     pub(crate) fn band_rows(&self, height: usize, width: usize) -> usize {
-        match self.way {
-            Way::Winograd => winograd::band_rows(height, width, self.inputs, self.outputs),
-            // Even, since a word of the mask spans two rows; well-filled matrix products near the caches.
-            Way::Lower => ((1 << 19) / (9 * self.inputs * width)).min(512 / width).max(2).next_multiple_of(2),
-            Way::Gather => ((1 << 17) / (9 * self.outputs * width)).clamp(2, 16).next_multiple_of(2),
-        }
+        self.way.band_rows([height, width], self.inputs, self.outputs)
     }
 
     /// Writes `output`, the rows from `top` on.
@@ -142,7 +187,9 @@ fn lower<T: Real>(
 /// `[9, Ci, Co]` to `[Ci, 9, Co]`.
 fn side_by_side<T: Real>(weight: &[T], inputs: usize, outputs: usize) -> Vec<T> {
     let at = |ci: usize, tap: usize| (tap * inputs + ci) * outputs;
-    (0..inputs * 9).flat_map(|i| &weight[at(i / 9, i % 9)..][..outputs]).copied().collect()
+    let mut beside = Vec::with_capacity(weight.len());
+    (0..inputs * 9).for_each(|i| beside.extend_from_slice(&weight[at(i / 9, i % 9)..][..outputs]));
+    beside
 }
 
 /// Multiplies first, `[rows, W, 9 * Co]`, then adds up the nine neighbours of each output.

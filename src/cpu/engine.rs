@@ -2,9 +2,12 @@
 
 use std::sync::OnceLock;
 
+use super::forecast;
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Call, Real, Scalar, Scratch, Slot};
-use crate::recording::{Backend, BufferId, BufferTable, Command, Dispatch, Engine, Program, Recording, no_program};
+use crate::recording::{
+    Backend, BufferId, BufferTable, Command, Dispatch, Engine, Ledger, Program, Recording, Room, no_program,
+};
 
 /// The CPU as a device: single precision on every core (`RAYON_NUM_THREADS` limits them).
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,6 +16,15 @@ pub struct Cpu;
 impl Backend for Cpu {
     fn engine(&self) -> Result<Box<dyn Engine>> {
         Ok(Box::new(CpuEngine::<f32>::new()))
+    }
+
+    /// Half of the memory that is available; buffers are bounded by nothing else.
+    fn room(&self) -> Room {
+        Room { memory: forecast::available_memory() / 2, ..Room::default() }
+    }
+
+    fn overhead(&self, _: &BufferTable, recordings: &[&Recording]) -> u64 {
+        forecast::overhead(recordings)
     }
 }
 
@@ -148,6 +160,7 @@ impl<T: Real> Engine for CpuEngine<T> {
     fn allocate(&mut self, table: &BufferTable) -> Result<()> {
         self.programs.clear();
         self.storage.clear();
+        self.scratch = Scratch::default();
         self.derived.clear();
         self.derived.resize_with(table.infos().len(), OnceLock::new);
         for info in table.infos() {
@@ -186,6 +199,15 @@ impl<T: Real> Engine for CpuEngine<T> {
                     }
                 }
             }
+        }
+        if !T::ORACLE {
+            let pieces = forecast::pieces(&[recording]);
+            self.scratch.reserve(&pieces).map_err(|_| Error::OutOfMemory {
+                what: "scratch memory".into(),
+                needed: pieces.iter().sum::<usize>() as u64,
+                available: 0,
+                hint: "use a smaller --size or --tile".into(),
+            })?;
         }
         self.programs.push(recording.clone());
         Ok(Program(self.programs.len() - 1))
@@ -236,5 +258,18 @@ impl<T: Real> Engine for CpuEngine<T> {
 
     fn read_words(&mut self, buffer: BufferId) -> Result<Vec<u32>> {
         Ok(self.words_mut(buffer)?.clone())
+    }
+
+    fn ledger(&self) -> Ledger {
+        let size = size_of::<T>();
+        let bytes = |storage: &Storage<T>| match storage {
+            Storage::Floats(values) => values.capacity() * size,
+            Storage::Words(values) => values.capacity() * 4,
+        };
+        let derived = self.derived.iter().filter_map(OnceLock::get).map(|values| values.capacity() * size);
+        Ledger {
+            buffers: self.storage.iter().map(bytes).sum::<usize>() as u64,
+            overhead: derived.sum::<usize>() as u64 + self.scratch.bytes(),
+        }
     }
 }

@@ -23,6 +23,7 @@ pub(crate) use vectorized;
 
 mod convolve;
 mod engine;
+mod forecast;
 mod instructions;
 mod matmul;
 mod winograd;

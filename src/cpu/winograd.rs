@@ -146,9 +146,7 @@ pub(crate) fn convolve(
         return convolve_together(output, top, source, filters, outputs, scratch);
     }
     let tiles = Tiles::new(top, output.len() / (width * outputs), width);
-    // Few enough for patches and products to stay near the L2 cache, enough for the filters to be worth reading.
-    let most = ((1 << 20) / (POSITIONS * 4 * (inputs + outputs))).clamp(32, 128);
-    let size = tiles.count().div_ceil(tiles.count().div_ceil(most));
+    let size = block_size(tiles, inputs, outputs);
     scratch.with(Block::memory(size, inputs, outputs), |memory| {
         let mut block = Block::new(memory, size, source, outputs);
         for first in (0..tiles.count()).step_by(size) {
@@ -159,6 +157,41 @@ pub(crate) fn convolve(
             block.store(output);
         }
     })
+}
+
+/// Tiles of a block: few enough for patches and products to stay near the L2 cache, enough for the filters to be worth
+/// reading.
+fn block_size(tiles: Tiles, inputs: usize, outputs: usize) -> usize {
+    tiles.count().div_ceil(tiles.count().div_ceil(largest_block(inputs, outputs)))
+}
+
+fn largest_block(inputs: usize, outputs: usize) -> usize {
+    ((1 << 20) / (POSITIONS * 4 * (inputs + outputs))).clamp(32, 128)
+}
+
+/// Rows of a thread's block of tiles, and rows that all threads work on at once.
+fn shares(height: usize, width: usize) -> (usize, usize) {
+    let across = width.div_ceil(EDGE);
+    let rows = balanced(height.div_ceil(EDGE), across);
+    // About a thousand tiles at a time: with 512 channels they take 150 MB.
+    (rows, (1024 / (rows * across)).max(1) * rows * EDGE)
+}
+
+/// Elements that [`convolve`] borrows for an output of this height and width.
+pub(crate) fn memory([height, width]: [usize; 2], inputs: usize, outputs: usize) -> usize {
+    let tiles = Tiles::new(0, height, width);
+    if !together(inputs, outputs) {
+        // A last band with fewer tiles may have larger blocks, if not more than these.
+        return Block::memory(largest_block(inputs, outputs).min(tiles.count()), inputs, outputs);
+    }
+    let (rows, group) = shares(height, width);
+    let blocks = group.min(height).div_ceil(rows * EDGE);
+    blocks * Block::memory(rows * tiles.across, inputs, outputs)
+}
+
+/// Elements of [`filters`].
+pub(crate) fn filters_len(inputs: usize, outputs: usize) -> usize {
+    POSITIONS * inputs * outputs
 }
 
 /// [`convolve`] on every thread, which share out the tiles, then the positions, then the tiles.
@@ -172,11 +205,9 @@ fn convolve_together(
 ) -> Result<()> {
     let (inputs, width) = (source.channels, source.width);
     let (across, row) = (width.div_ceil(EDGE), width * outputs);
-    let rows = balanced((output.len() / row).div_ceil(EDGE), across);
+    let (rows, group) = shares(output.len() / row, width);
     let (size, band) = (rows * across, rows * EDGE);
     let memory = Block::memory(size, inputs, outputs);
-    // About a thousand tiles at a time: with 512 channels they take 150 MB.
-    let group = (1024 / size).max(1) * band;
     for (top, output) in (top..).step_by(group).zip(output.chunks_mut(group * row)) {
         scratch.with(output.len().div_ceil(band * row) * memory, |scratch| {
             let memories = scratch.chunks_exact_mut(memory);

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::engine::GpuEngine;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::recording::{Backend, Engine};
+use crate::recording::{Backend, BufferTable, Engine, Recording, Room};
+
+/// Bytes that a job takes on a GPU at most where its settings do not say: no API tells how much is free.
+pub const DEFAULT_MEMORY: u64 = 2 << 30;
 
 /// Which adapter to take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -209,6 +212,16 @@ impl Gpu {
 impl Backend for Gpu {
     fn engine(&self) -> Result<Box<dyn Engine>> {
         Ok(Box::new(GpuEngine::new(self)))
+    }
+
+    /// What the device binds, and [`DEFAULT_MEMORY`].
+    fn room(&self) -> Room {
+        let limits = self.shared.device.limits();
+        Room { binding: limits.max_buffer_size.min(limits.max_storage_buffer_binding_size), memory: DEFAULT_MEMORY }
+    }
+
+    fn overhead(&self, table: &BufferTable, recordings: &[&Recording]) -> u64 {
+        super::engine::overhead(table, recordings)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::context::{Gpu, Shared, lost};
 use crate::error::{Error, Result};
-use crate::recording::{BufferId, BufferTable, Command, Engine, Program, Recording, no_program};
+use crate::recording::{BufferId, BufferTable, Command, Engine, Ledger, Program, Purpose, Recording, no_program};
 
 /// Aim for the length of one submission: Windows kills what takes 2 s, and a desktop stutters well before.
 const SUBMISSION: Duration = Duration::from_millis(100);
@@ -24,6 +24,9 @@ pub struct GpuEngine {
     programs: Vec<Vec<Encoded>>,
     pending: VecDeque<Pending>,
     last_done: Instant,
+    /// Bytes of parameters, and the most that reading back took at once.
+    uniforms: u64,
+    staging: u64,
     /// Measured throughput, to size submissions: FLOP per second.
     rate: f64,
 }
@@ -50,6 +53,8 @@ impl GpuEngine {
             programs: Vec::new(),
             pending: VecDeque::new(),
             last_done: Instant::now(),
+            uniforms: 0,
+            staging: 0,
             rate: 5e9,
         }
     }
@@ -176,6 +181,7 @@ impl GpuEngine {
         while !self.pending.is_empty() {
             self.retire()?;
         }
+        self.staging = self.staging.max(self.buffer(buffer, 0)?.size());
         let source = self.buffer(buffer, 0)?;
         let shared = self.shared();
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -207,6 +213,14 @@ impl GpuEngine {
     }
 }
 
+/// Forecast of [`Ledger::overhead`]: parameters of every command, and room to read back the largest band of the picture.
+pub(super) fn overhead(table: &BufferTable, recordings: &[&Recording]) -> u64 {
+    let commands: usize = recordings.iter().map(|recording| recording.commands.len().max(1)).sum();
+    let read =
+        |purpose| table.infos().iter().filter(move |info| info.purpose == purpose).map(|info| 4 * info.len as u64);
+    (UNIFORM_STRIDE * commands) as u64 + read(Purpose::Image).max().unwrap_or(0)
+}
+
 impl Engine for GpuEngine {
     fn describe(&self) -> String {
         self.gpu.name().to_string()
@@ -215,6 +229,7 @@ impl Engine for GpuEngine {
     fn allocate(&mut self, table: &BufferTable) -> Result<()> {
         self.programs.clear();
         self.buffers.clear();
+        (self.uniforms, self.staging) = (0, 0);
         let limits = self.shared().device.limits();
         let available = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
         for info in table.infos() {
@@ -262,6 +277,7 @@ impl Engine for GpuEngine {
         let commands = recording.commands.iter().enumerate();
         let encoded = commands.map(|(slot, command)| self.encode(command, &uniforms, slot)).collect::<Result<_>>()?;
         self.programs.push(encoded);
+        self.uniforms += uniforms.size();
         Ok(Program(self.programs.len() - 1))
     }
 
@@ -290,6 +306,11 @@ impl Engine for GpuEngine {
         drop(batch);
         self.programs[program.0] = encoded;
         result
+    }
+
+    fn ledger(&self) -> Ledger {
+        let buffers = self.buffers.iter().map(wgpu::Buffer::size).sum();
+        Ledger { buffers, overhead: self.uniforms + self.staging }
     }
 
     fn write(&mut self, buffer: BufferId, values: &[f32]) -> Result<()> {

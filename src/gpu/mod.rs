@@ -3,5 +3,5 @@
 mod context;
 mod engine;
 
-pub use context::{AdapterReport, FEATURES, Gpu, GpuChoice, GpuOptions, adapters, preferred};
+pub use context::{AdapterReport, DEFAULT_MEMORY, FEATURES, Gpu, GpuChoice, GpuOptions, adapters, preferred};
 pub use engine::GpuEngine;

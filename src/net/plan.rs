@@ -2,12 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::kernel::Scalar;
+use crate::net::bands::Bands;
 use crate::net::tiles::{Region, Tile};
 use crate::net::vgg19::Tap;
 use crate::ops::conv3x3::{conv3x3, conv3x3_backward, mask_shape, rotated};
-use crate::ops::copy_rect::{Mode, copy_rect};
+use crate::ops::padded;
 use crate::ops::pool::{pool_average, pool_average_backward, pool_max, pool_max_backward, winner_shape};
-use crate::ops::{Rect, padded};
 use crate::recording::{BufferId, BufferTable, Engine, Purpose, Recording, Tensor};
 use crate::weights::Weights;
 
@@ -146,7 +146,7 @@ impl Network {
         &self,
         work: &mut Workspace,
         recording: &mut Recording,
-        image: &Tensor,
+        image: &Bands,
         tiles: &[Tile],
         terms: &[&dyn TapTerm],
     ) -> Result<()> {
@@ -165,15 +165,24 @@ impl Network {
 
     /// Records `d_image += gradient of the terms`. A picture of one tile takes one sweep. Several tiles take two: the
     /// first one sums up statistics of the whole picture, which the second one's gradients need.
+    ///
+    /// With a `reference`, its picture's tile passes forward under its terms before each tile's gradient is recorded:
+    /// targets that are measured tile by tile instead of being kept.
     pub fn record_gradient(
         &self,
         work: &mut Workspace,
         recording: &mut Recording,
-        (image, d_image): (&Tensor, &Tensor),
+        (image, d_image): (&Bands, &Bands),
         tiles: &[Tile],
         terms: &[&dyn TapTerm],
+        reference: Option<(&Bands, &[&dyn TapTerm])>,
     ) -> Result<()> {
+        let measure = |work: &mut Workspace, recording: &mut Recording, tile: &Tile| match reference {
+            Some((image, terms)) => self.record_forward(work, recording, image, std::slice::from_ref(tile), terms),
+            None => Ok(()),
+        };
         if let [tile] = tiles {
+            measure(work, recording, tile)?;
             let trace = self.forward(work, recording, image, tile, terms, true)?;
             for term in terms {
                 term.finish(work, recording)?;
@@ -182,6 +191,7 @@ impl Network {
         }
         self.record_forward(work, recording, image, tiles, terms)?;
         for tile in tiles {
+            measure(work, recording, tile)?;
             let trace = self.forward(work, recording, image, tile, terms, false)?;
             self.backward(work, recording, trace, d_image, tile, terms)?;
         }
@@ -192,14 +202,14 @@ impl Network {
         &self,
         work: &mut Workspace,
         recording: &mut Recording,
-        image: &Tensor,
+        image: &Bands,
         tile: &Tile,
         terms: &[&dyn TapTerm],
         statistics: bool,
     ) -> Result<Trace> {
         let mut trace = Trace::default();
         let mut input = work.take("tile", Scalar::F32, &[tile.area.height, tile.area.width, 4]);
-        copy_rect(recording, "tile in", (image, tile.area), (&input, 0, 0), Mode::Replace)?;
+        image.gather(recording, "tile in", tile.area, &input)?;
         let mut input_is_kept = false;
         // No further than the deepest term looks; nowhere without one.
         let depth = terms.iter().map(|term| term.tap().conv() + 1).max().unwrap_or(0);
@@ -271,7 +281,7 @@ impl Network {
         work: &mut Workspace,
         recording: &mut Recording,
         trace: Trace,
-        d_image: &Tensor,
+        d_image: &Bands,
         tile: &Tile,
         terms: &[&dyn TapTerm],
     ) -> Result<()> {
@@ -313,9 +323,7 @@ impl Network {
             gradient = Some(d_input);
         }
         if let Some(gradient) = gradient {
-            let whole = Rect::whole(tile.area.height, tile.area.width);
-            let to = (d_image, tile.area.top, tile.area.left);
-            copy_rect(recording, "tile out", (&gradient, whole), to, Mode::Add)?;
+            d_image.add(recording, "tile out", &gradient, tile.area)?;
             work.give(gradient);
         }
         Ok(())

@@ -58,15 +58,15 @@ pub fn grid(deepest: Tap) -> usize {
 }
 
 /// Cuts a picture into tiles that own at most `tile` x `tile` pixels each; `None` makes one tile of the whole.
-/// `radius` is the deepest tap's, `grid` a multiple of 2^poolings down to it, better [`grid()`]; tile and halo are rounded
-/// up to it.
-pub fn tiles(height: usize, width: usize, tile: Option<usize>, radius: usize, grid: usize) -> Vec<Tile> {
-    let halo = radius.next_multiple_of(grid);
+/// `radius` is the deepest tap's, `step` 2^poolings down to it, `grid` a multiple of it, better [`grid()`]. Tiles and the
+/// halos before them are rounded up to the grid; the halos after them, where no map begins, to the step.
+pub fn tiles(height: usize, width: usize, tile: Option<usize>, radius: usize, [step, grid]: [usize; 2]) -> Vec<Tile> {
+    let [halo_before, halo_after] = [radius.next_multiple_of(grid), radius.next_multiple_of(step)];
     let edge = tile.unwrap_or(usize::MAX >> 1).max(1).checked_next_multiple_of(grid).unwrap_or(usize::MAX >> 1);
     let spans = |size: usize| {
         (0..size.div_ceil(edge)).map(move |i| {
             let (begin, end) = (i * edge, (i + 1).saturating_mul(edge).min(size));
-            (begin, end, begin.saturating_sub(halo), end.saturating_add(halo).min(size))
+            (begin, end, begin.saturating_sub(halo_before), end.saturating_add(halo_after).min(size))
         })
     };
     let mut tiles = Vec::new();
@@ -95,7 +95,7 @@ mod tests {
         for (height, width, tile, radius, grid) in
             [(149, 101, 32, 14, 4), (1, 1, 16, 2, 1), (67, 43, 48, 22, 4), (224, 224, 64, 38, 8), (31, 97, 16, 70, 16)]
         {
-            let tiles = tiles(height, width, Some(tile), radius, grid);
+            let tiles = tiles(height, width, Some(tile), radius, [grid; 2]);
             let levels = grid.trailing_zeros() as usize;
             for level in 0..=levels {
                 let (map_height, map_width) = (height.div_ceil(1 << level), width.div_ceil(1 << level));
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn a_picture_that_fits_is_one_tile_without_halo() {
         let whole = Rect::whole(149, 101);
-        assert_eq!(tiles(149, 101, None, 14, 4), [Tile { area: whole, owned: whole }]);
-        assert_eq!(tiles(149, 101, Some(152), 14, 4), [Tile { area: whole, owned: whole }]);
+        assert_eq!(tiles(149, 101, None, 14, [4, 4]), [Tile { area: whole, owned: whole }]);
+        assert_eq!(tiles(149, 101, Some(152), 14, [4, 16]), [Tile { area: whole, owned: whole }]);
     }
 }

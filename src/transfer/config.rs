@@ -117,9 +117,16 @@ pub struct Config {
     pub mean: Option<[f32; 3]>,
     /// Orientation of the kernels.
     pub orientation: Orientation,
-    /// Edge of the tiles in pixels; `None` computes the picture as one tile. Losses and gradient are the same up to
-    /// rounding.
+    /// Edge of the tiles in pixels; `None` computes the picture as one tile where that fits into the memory, else in the
+    /// largest tiles that do. Losses and gradient are the same up to rounding.
     pub tile: Option<usize>,
+    /// Bytes that the job may take on its device, by forecast; `None` leaves it to the device, see
+    /// [`Backend::room`](crate::recording::Backend::room).
+    pub memory: Option<u64>,
+    /// Most bytes of a buffer that grows with the picture. Picture, gradient and moments are kept as bands of rows no
+    /// larger, and where a content target of a picture in tiles would be larger, it is computed anew for every tile.
+    /// The default, 128 MiB, is what every WebGPU device can bind.
+    pub max_buffer: u64,
 }
 
 /// These layers, each with weight 1.
@@ -152,6 +159,8 @@ impl Default for Config {
             mean: None,
             orientation: Orientation::True,
             tile: None,
+            memory: None,
+            max_buffer: 128 << 20,
         }
     }
 }
@@ -218,6 +227,9 @@ impl Config {
         }
         if self.tile == Some(0) {
             return fail("tile", "0".into(), "give the edge of a tile in pixels, e.g. 512");
+        }
+        if self.memory == Some(0) || self.max_buffer == 0 {
+            return fail("memory", "0".into(), "give the bytes that the job may take, e.g. 2GiB");
         }
         for size in [Some(self.size), self.style_size].into_iter().flatten() {
             let sides = match size {

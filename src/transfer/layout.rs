@@ -1,18 +1,21 @@
 //! Lays a job out: sizes, buffers and recordings, before a picture is resampled or an engine made.
 
 use super::config::{Config, Init};
+use super::forecast;
 use super::losses::{ContentTerm, FeatureTarget, GramSum, StyleTerm};
 use super::scales::Scale;
 use crate::error::{Error, Result};
 use crate::kernel::Scalar;
+use crate::net::bands::Bands;
 use crate::net::plan::{Network, TapTerm, Workspace};
 use crate::net::tiles::{Tile, grid, tiles};
 use crate::net::vgg19::Tap;
+use crate::ops::Rect;
 use crate::ops::adam::{AdamTensors, adam};
 use crate::ops::loss::{log_losses, partials, sum_reduce};
 use crate::ops::total_variation::total_variation;
 use crate::picture::Picture;
-use crate::recording::{Purpose, Recording, Tensor};
+use crate::recording::{Backend, Purpose, Recording, Tensor};
 use crate::weights::Weights;
 
 /// Most iterations that run without a look at their losses.
@@ -25,28 +28,26 @@ const MAX_TILES: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) scale: Scale,
+    pub(super) way: Way,
     pub(super) layout: Layout,
     pub(super) style_pass: Recording,
     pub(super) content_pass: Recording,
     pub(super) step: Recording,
+    /// Bytes that the engine needs beside the buffers.
+    pub(super) overhead: u64,
 }
 
 /// Every scale of a job, the smallest first, with everything that can be said and refused before any work; and the
 /// style, of which there is one.
 pub(super) fn lay_out<'a>(
+    backend: &dyn Backend,
     weights: &Weights,
     content: &Picture,
     styles: &'a [Picture],
     config: &Config,
 ) -> Result<(Vec<Stage>, &'a Picture)> {
     let (scales, style) = check_inputs(content, styles, config)?;
-    let stage = |scale: Scale| {
-        let mut layout = Layout::new(config, weights, &scale)?;
-        let style_pass = layout.style_pass(config, [scale.style_height, scale.style_width])?;
-        let content_pass = layout.content_pass()?;
-        let step = layout.step(config)?;
-        Ok(Stage { scale, layout, style_pass, content_pass, step })
-    };
+    let stage = |scale| forecast::stage(backend, weights, config, scale);
     Ok((scales.into_iter().map(stage).collect::<Result<_>>()?, style))
 }
 
@@ -85,14 +86,32 @@ pub(super) fn check_inputs<'a>(
         }
     }
     let scales = config.scales(content, style);
-    for scale in &scales {
-        check_indices(config, scale)?;
-    }
     Ok((scales, style))
 }
 
-/// Kernels index with 32 bits: no map may reach 2^32 elements, neither a tile's nor the content's target.
-fn check_indices(config: &Config, scale: &Scale) -> Result<()> {
+impl Stage {
+    /// Lays a scale out in a given way. Its overhead is left to be filled in.
+    pub(super) fn new(config: &Config, weights: &Weights, scale: Scale, way: Way) -> Result<Stage> {
+        check_indices(config, &scale, way)?;
+        let mut layout = Layout::new(config, weights, &scale, way)?;
+        let style_pass = layout.style_pass(config, [scale.style_height, scale.style_width])?;
+        let content_pass = layout.content_pass()?;
+        let step = layout.step(config)?;
+        Ok(Stage { scale, way, layout, style_pass, content_pass, step, overhead: 0 })
+    }
+}
+
+/// How a scale is cut up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Way {
+    /// Edge of the tiles; `None` makes one of the whole picture.
+    pub(super) tile: Option<usize>,
+    /// Whether content targets are computed anew for every tile instead of being kept.
+    pub(super) recompute: bool,
+}
+
+/// Kernels index with 32 bits: no map may reach 2^32 elements, neither a tile's nor a content target that is kept.
+fn check_indices(config: &Config, scale: &Scale, way: Way) -> Result<()> {
     let elements = |[height, width]: [usize; 2], tap: Tap| {
         let side = |length: usize| length.div_ceil(1 << tap.level()) as u64;
         side(height) * side(width) * tap.channels() as u64
@@ -100,7 +119,7 @@ fn check_indices(config: &Config, scale: &Scale) -> Result<()> {
     let content = [scale.height, scale.width];
     let mut largest = 0;
     for [height, width] in [content, [scale.style_height, scale.style_width]] {
-        let count = config.tile.map_or(1, |tile| height.div_ceil(tile).saturating_mul(width.div_ceil(tile)));
+        let count = way.tile.map_or(1, |tile| height.div_ceil(tile).saturating_mul(width.div_ceil(tile)));
         if count > MAX_TILES {
             return Err(Error::Config {
                 option: "tile",
@@ -108,18 +127,19 @@ fn check_indices(config: &Config, scale: &Scale) -> Result<()> {
                 hint: "give a larger one, e.g. 512".into(),
             });
         }
-        for tile in tiles_for(config, height, width) {
+        for tile in tiles_for(config, way, height, width) {
             let area = [tile.area.height, tile.area.width];
             largest = (0..config.depth()).map(|conv| elements(area, Tap::from_conv(conv))).fold(largest, u64::max);
         }
     }
-    let targets = config.content_layers.iter().map(|(tap, _)| elements(content, *tap));
+    let kept = config.content_layers.iter().filter(|_| !way.recompute);
+    let targets = kept.map(|(tap, _)| elements(content, *tap));
     if let Some(elements) = targets.chain([largest]).max().filter(|elements| u32::try_from(*elements).is_err()) {
         return Err(Error::OutOfMemory {
             what: "a feature map".into(),
             needed: elements.saturating_mul(4),
             available: 4 * u64::from(u32::MAX),
-            hint: "use a smaller --size, or --tile 1024 with deeper --content-layers".into(),
+            hint: "use a smaller --size or --tile".into(),
         });
     }
     Ok(())
@@ -131,21 +151,24 @@ pub(super) struct Layout {
     pub(super) work: Workspace,
     pub(super) network: Network,
     pub(super) tiles: Vec<Tile>,
-    pub(super) image: Tensor,
-    pub(super) d_image: Tensor,
+    pub(super) image: Bands,
+    pub(super) d_image: Bands,
     pub(super) losses: Tensor,
     pub(super) ring: Tensor,
     pub(super) schedule: Tensor,
-    pub(super) m: Tensor,
-    pub(super) v: Tensor,
-    pub(super) style_image: Option<Tensor>,
+    pub(super) m: Bands,
+    pub(super) v: Bands,
+    pub(super) style_image: Option<Bands>,
+    /// The content picture, where its features are computed anew for every tile.
+    pub(super) content_image: Option<Bands>,
+    way: Way,
     pub(super) names: Vec<String>,
     pub(super) targets: Vec<Tensor>,
     pub(super) contents: Vec<FeatureTarget>,
 }
 
 impl Layout {
-    fn new(config: &Config, weights: &Weights, scale: &Scale) -> Result<Layout> {
+    fn new(config: &Config, weights: &Weights, scale: &Scale, way: Way) -> Result<Layout> {
         let (height, width) = (scale.height, scale.width);
         let mut work = Workspace::default();
         let network = Network::new(&mut work, weights, config.depth(), config.pooling)?;
@@ -155,17 +178,22 @@ impl Layout {
             names.push("tv".into());
         }
         let terms = names.len();
-        let mut tensor = |label: &str, shape: &[usize], purpose| work.table.tensor(label, Scalar::F32, shape, purpose);
-        let image = tensor("image", &[height, width, 4], Purpose::Image);
-        let d_image = tensor("d_image", &[height, width, 4], Purpose::Image);
-        let losses = tensor("losses", &[terms], Purpose::Reduction);
-        let ring = tensor("ring", &[RING as usize, terms], Purpose::Reduction);
-        let schedule = tensor("schedule", &[scale.iterations as usize, 2], Purpose::Reduction);
-        let m = tensor("m", &[height, width, 4], Purpose::Image);
-        let v = tensor("v", &[height, width, 4], Purpose::Image);
-        let contents =
-            config.content_layers.iter().map(|(tap, _)| FeatureTarget::new(&mut work, *tap, height, width)).collect();
-        let tiles = tiles_for(config, height, width);
+        let mut tensor =
+            |label: &str, shape: &[usize]| work.table.tensor(label, Scalar::F32, shape, Purpose::Reduction);
+        let losses = tensor("losses", &[terms]);
+        let ring = tensor("ring", &[RING as usize, terms]);
+        let schedule = tensor("schedule", &[scale.iterations as usize, 2]);
+        let mut bands =
+            |label: &str| Bands::new(&mut work.table, label, [height, width], Purpose::Image, config.max_buffer);
+        let [image, d_image, m, v] = ["image", "d_image", "m", "v"].map(&mut bands);
+        let recompute = way.recompute && !config.content_layers.is_empty();
+        let content_image = recompute.then(|| bands("content image"));
+        let tiles = tiles_for(config, way, height, width);
+        let content = |(tap, _): &(Tap, f32)| match recompute {
+            true => FeatureTarget::of_a_tile(&mut work, *tap, &tiles),
+            false => FeatureTarget::new(&mut work, *tap, height, width),
+        };
+        let contents = config.content_layers.iter().map(content).collect();
         let (style_image, targets) = (None, Vec::new());
         Ok(Layout {
             work,
@@ -179,6 +207,8 @@ impl Layout {
             m,
             v,
             style_image,
+            content_image,
+            way,
             names,
             targets,
             contents,
@@ -188,16 +218,17 @@ impl Layout {
     /// Measures the style picture's Gram matrices.
     fn style_pass(&mut self, config: &Config, [height, width]: [usize; 2]) -> Result<Recording> {
         let mut recording = Recording::new("style targets");
-        let tiles = tiles_for(config, height, width);
+        let tiles = tiles_for(config, self.way, height, width);
         let sums: Vec<GramSum> = config
             .style_layers
             .iter()
             .map(|(tap, _)| GramSum::new(&mut self.work, "style target", *tap, &tiles, Purpose::Targets))
             .collect();
         let terms: Vec<&dyn TapTerm> = sums.iter().map(|sum| sum as &dyn TapTerm).collect();
-        let image = self.work.take("style image", Scalar::F32, &[height, width, 4]);
+        // In the buffers of the picture, which is written later.
+        let size = [height, width];
+        let image = self.image.lend(&mut self.work.table, "style image", size, Purpose::Image, config.max_buffer);
         self.network.record_forward(&mut self.work, &mut recording, &image, &tiles, &terms)?;
-        self.work.give(image.clone());
         self.style_image = Some(image);
         self.targets = sums.into_iter().map(|sum| sum.gram).collect();
         Ok(recording)
@@ -206,6 +237,9 @@ impl Layout {
     /// Measures the content picture's features, from the buffer that later holds the result.
     fn content_pass(&mut self) -> Result<Recording> {
         let mut recording = Recording::new("content targets");
+        if self.content_image.is_some() {
+            return Ok(recording);
+        }
         let terms: Vec<&dyn TapTerm> = self.contents.iter().map(|target| target as &dyn TapTerm).collect();
         self.network.record_forward(&mut self.work, &mut recording, &self.image, &self.tiles, &terms)?;
         Ok(recording)
@@ -216,12 +250,11 @@ impl Layout {
         let mut recording = Recording::new("step");
         let mut terms: Vec<Box<dyn TapTerm>> = Vec::new();
         recording.clear(self.losses.buffer);
-        recording.clear(self.d_image.buffer);
+        self.d_image.clear(&mut recording);
         let losses = &self.losses;
-        for (slot, ((tap, weight), target)) in config.content_layers.iter().zip(&self.contents).enumerate() {
+        for (slot, ((_, weight), target)) in config.content_layers.iter().zip(&self.contents).enumerate() {
             let weight = weight * config.content_weight;
-            let target = target.target.clone();
-            terms.push(Box::new(ContentTerm { tap: *tap, target, weight, losses: losses.clone(), slot }));
+            terms.push(Box::new(ContentTerm { target: target.clone(), weight, losses: losses.clone(), slot }));
         }
         for ((tap, weight), target) in config.style_layers.iter().zip(&self.targets) {
             let sum = GramSum::new(&mut self.work, "gram", *tap, &self.tiles, Purpose::Reduction);
@@ -231,43 +264,68 @@ impl Layout {
         }
         let terms: Vec<&dyn TapTerm> = terms.iter().map(AsRef::as_ref).collect();
         let pictures = (&self.image, &self.d_image);
-        self.network.record_gradient(&mut self.work, &mut recording, pictures, &self.tiles, &terms)?;
+        let contents: Vec<&dyn TapTerm> = self.contents.iter().map(|target| target as &dyn TapTerm).collect();
+        let reference = self.content_image.as_ref().map(|image| (image, &contents[..]));
+        self.network.record_gradient(&mut self.work, &mut recording, pictures, &self.tiles, &terms, reference)?;
         if config.tv_weight > 0.0 {
             self.total_variation(&mut recording, config.tv_weight, terms.len())?;
         }
         let step = self.work.table.tensor("step", Scalar::U32, &[1], Purpose::Image);
-        let tensors = AdamTensors {
-            d_image: &self.d_image,
-            schedule: &self.schedule,
-            step: &step,
-            image: &self.image,
-            m: &self.m,
-            v: &self.v,
-        };
-        adam(&mut recording, tensors, config.adam.beta1, config.adam.beta2)?;
+        let moments = self.m.tensors().iter().zip(self.v.tensors());
+        for ((image, d_image), (m, v)) in self.image.tensors().iter().zip(self.d_image.tensors()).zip(moments) {
+            let tensors = AdamTensors { d_image, schedule: &self.schedule, step: &step, image, m, v };
+            adam(&mut recording, tensors, config.adam.beta1, config.adam.beta2)?;
+        }
         log_losses(&mut recording, &self.losses, &self.ring, &step)?;
         Ok(recording)
     }
 
     /// anishathalye's form: each direction's squared differences are averaged over their own number, three channels.
     fn total_variation(&mut self, recording: &mut Recording, weight: f32, slot: usize) -> Result<()> {
-        let [height, width] = [self.image.shape[0], self.image.shape[1]];
+        let [height, width] = self.image.size();
         let mean = |rows: usize, columns: usize| {
             // A picture one pixel high or wide has no differences in that direction.
             if rows * columns == 0 { 0.0 } else { (f64::from(weight) / (3 * rows * columns) as f64) as f32 }
         };
         let (row_weight, column_weight) = (mean(height - 1, width), mean(height, width - 1));
-        let partial = self.work.take("partial", Scalar::F32, &[partials(height * width)]);
-        total_variation(recording, &self.image, row_weight, column_weight, &self.d_image, &partial)?;
-        sum_reduce(recording, "tv", &partial, 1.0, &self.losses, slot)?;
-        self.work.give(partial);
+        let add = |work: &mut Workspace, recording: &mut Recording, image: &Tensor, columns, d_image: &Tensor| {
+            let partial = work.take("partial", Scalar::F32, &[partials(image.len() / 4)]);
+            total_variation(recording, image, row_weight, columns, d_image, &partial)?;
+            sum_reduce(recording, "tv", &partial, 1.0, &self.losses, slot)?;
+            work.give(partial);
+            Ok(())
+        };
+        for (image, d_image) in self.image.tensors().iter().zip(self.d_image.tensors()) {
+            add(&mut self.work, recording, image, column_weight, d_image)?;
+        }
+        // Between two bands: the last row of one and the first row of the next, as a picture of two rows.
+        let ends = self.image.tensors().iter().scan(0, |rows, band| {
+            *rows += band.shape[0];
+            Some(*rows)
+        });
+        for top in ends.filter(|end| *end < height).map(|end| end - 1) {
+            let mut rows = || self.work.take("seam", Scalar::F32, &[2, width, 4]);
+            let (seam, d_seam) = (rows(), rows());
+            let place = Rect { top, left: 0, height: 2, width };
+            self.image.gather(recording, "seam", place, &seam)?;
+            recording.clear(d_seam.buffer);
+            add(&mut self.work, recording, &seam, 0.0, &d_seam)?;
+            self.d_image.add(recording, "seam", &d_seam, place)?;
+            self.work.give(seam);
+            self.work.give(d_seam);
+        }
         Ok(())
     }
 }
 
-fn tiles_for(config: &Config, height: usize, width: usize) -> Vec<Tile> {
-    let deepest = Tap::from_conv(config.depth().saturating_sub(1));
-    tiles(height, width, config.tile, deepest.radius(), grid(deepest))
+fn tiles_for(config: &Config, way: Way, height: usize, width: usize) -> Vec<Tile> {
+    let deepest = deepest(config);
+    tiles(height, width, way.tile, deepest.radius(), [1 << deepest.level(), grid(deepest)])
+}
+
+/// The deepest layer that is looked at.
+pub(super) fn deepest(config: &Config) -> Tap {
+    Tap::from_conv(config.depth().saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -276,16 +334,17 @@ mod tests {
 
     #[test]
     fn a_map_too_large_to_index_is_refused_before_anything_is_allocated() {
-        let check = |config: &Config, side| {
+        let config = Config::default();
+        let check = |tile, recompute, side| {
             let (style_width, style_height) = (8, 8);
             let scale = Scale { index: 0, width: side, height: side, style_width, style_height, iterations: 1 };
-            check_indices(config, &scale)
+            check_indices(&config, &scale, Way { tile, recompute })
         };
-        let whole = Config::default();
-        let tiled = Config { tile: Some(512), ..Config::default() };
-        assert!(check(&whole, 8191).is_ok());
-        assert!(matches!(check(&whole, 8192), Err(Error::OutOfMemory { needed: 17_179_869_184, .. })));
-        assert!(check(&tiled, 8192).is_ok(), "the content target at relu2_2 has 2^31 elements");
-        assert!(check(&tiled, 11_600).is_err(), "and here more than 2^32");
+        let (whole, tiled) = (None, Some(512));
+        assert!(check(whole, false, 8191).is_ok());
+        assert!(matches!(check(whole, false, 8192), Err(Error::OutOfMemory { needed: 17_179_869_184, .. })));
+        assert!(check(tiled, false, 8192).is_ok(), "the content target at relu2_2 has 2^31 elements");
+        assert!(check(tiled, false, 11_600).is_err(), "and here more than 2^32");
+        assert!(check(tiled, true, 11_600).is_ok(), "which need not be kept");
     }
 }

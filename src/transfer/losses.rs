@@ -7,7 +7,7 @@ use crate::net::plan::{TapTerm, Workspace};
 use crate::net::tiles::{Region, Tile};
 use crate::net::vgg19::Tap;
 use crate::ops::copy_rect::{Mode, copy_rect};
-use crate::ops::{gram, loss};
+use crate::ops::{Rect, gram, loss};
 use crate::recording::{Purpose, Recording, Tensor};
 
 /// Gram matrix of a tap, divided by its number of elements: `G = FᵀF / (N C)`.
@@ -105,16 +105,36 @@ impl TapTerm for StyleTerm {
 }
 
 /// Keeps a tap's values: the target of a content loss.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct FeatureTarget {
     pub(crate) tap: Tap,
-    pub(crate) target: Tensor,
+    target: Tensor,
+    /// Whether it holds what one tile owns, from its own corner on, instead of the whole map.
+    of_a_tile: bool,
+    /// Elements of the whole picture's map.
+    numel: usize,
 }
 
 impl FeatureTarget {
     pub(crate) fn new(work: &mut Workspace, tap: Tap, height: usize, width: usize) -> FeatureTarget {
         let map = [height.div_ceil(1 << tap.level()), width.div_ceil(1 << tap.level()), tap.channels()];
-        FeatureTarget { tap, target: work.table.tensor(format!("content/{tap}"), Scalar::F32, &map, Purpose::Targets) }
+        let target = work.table.tensor(format!("content/{tap}"), Scalar::F32, &map, Purpose::Targets);
+        FeatureTarget { tap, target, of_a_tile: false, numel: map.iter().product() }
+    }
+
+    /// Room for what one tile owns; the target is measured anew for every tile.
+    pub(crate) fn of_a_tile(work: &mut Workspace, tap: Tap, tiles: &[Tile]) -> FeatureTarget {
+        let owned = || tiles.iter().map(|tile| tile.region(tap.level()).owned);
+        let most = |of: fn(Rect) -> usize| owned().map(of).max().unwrap_or(1);
+        let shape = [most(|owned| owned.height), most(|owned| owned.width), tap.channels()];
+        let target = work.table.tensor(format!("content/{tap} of a tile"), Scalar::F32, &shape, Purpose::Tile);
+        let numel = owned().map(|owned| owned.area()).sum::<usize>() * tap.channels();
+        FeatureTarget { tap, target, of_a_tile: true, numel }
+    }
+
+    /// Where a region's owned positions begin in the target.
+    fn place(&self, region: &Region) -> (&Tensor, usize, usize) {
+        if self.of_a_tile { (&self.target, 0, 0) } else { (&self.target, region.top, region.left) }
     }
 }
 
@@ -124,16 +144,15 @@ impl TapTerm for FeatureTarget {
     }
 
     fn forward(&self, _: &mut Workspace, rec: &mut Recording, feature: &Tensor, region: &Region) -> Result<()> {
-        let to = (&self.target, region.top, region.left);
-        copy_rect(rec, &format!("content/{}", self.tap), (feature, region.owned), to, Mode::Replace)
+        let label = format!("content/{}", self.tap);
+        copy_rect(rec, &label, (feature, region.owned), self.place(region), Mode::Replace)
     }
 }
 
 /// The article's content loss: `w / (2 numel) Σ (F - P)²`.
 #[derive(Debug)]
 pub(crate) struct ContentTerm {
-    pub(crate) tap: Tap,
-    pub(crate) target: Tensor,
+    pub(crate) target: FeatureTarget,
     pub(crate) weight: f32,
     pub(crate) losses: Tensor,
     pub(crate) slot: usize,
@@ -141,7 +160,7 @@ pub(crate) struct ContentTerm {
 
 impl TapTerm for ContentTerm {
     fn tap(&self) -> Tap {
-        self.tap
+        self.target.tap
     }
 
     fn backward(
@@ -152,12 +171,12 @@ impl TapTerm for ContentTerm {
         region: &Region,
         d_feature: &Tensor,
     ) -> Result<()> {
-        let label = format!("content/{}", self.tap);
-        let numel = self.target.len() as f64;
-        let owned = region.owned.area() * self.tap.channels();
+        let label = format!("content/{}", self.target.tap);
+        let numel = self.target.numel as f64;
+        let owned = region.owned.area() * self.target.tap.channels();
         let partial = work.take("partial", Scalar::F32, &[loss::partials(owned / 4)]);
         let coefficient = (f64::from(self.weight) / numel) as f32;
-        let target = (&self.target, region.top, region.left);
+        let target = self.target.place(region);
         loss::content_loss(rec, &label, (feature, region.owned), target, coefficient, d_feature, &partial)?;
         let scale = (f64::from(self.weight) / (2.0 * numel)) as f32;
         loss::sum_reduce(rec, &label, &partial, scale, &self.losses, self.slot)?;

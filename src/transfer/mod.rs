@@ -1,6 +1,8 @@
 //! Style transfer itself: configuration, losses, and the run.
 
+mod calibrate;
 mod config;
+mod forecast;
 mod layout;
 mod losses;
 mod noise;
@@ -9,6 +11,8 @@ mod run;
 mod scales;
 mod stage;
 
+pub use calibrate::calibrate;
 pub use config::{Adam, AdamForm, Config, Init, Orientation, Size};
-pub use run::{Plan, Report, StyleTransfer};
+pub use forecast::Plan;
+pub use run::{Report, StyleTransfer};
 pub use scales::Scale;

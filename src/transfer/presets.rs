@@ -80,6 +80,8 @@ fn article() -> Config {
         mean: Some([128.0; 3]),
         orientation: Orientation::Article,
         tile: None,
+        memory: None,
+        max_buffer: 128 << 20,
     }
 }
 

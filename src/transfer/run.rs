@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::config::Config;
-use super::layout::{RING, Stage, check_inputs, lay_out};
+use super::forecast::{Anywhere, Plan};
+use super::layout::{RING, check_inputs, lay_out};
 use super::scales::Scale;
 use super::stage::{Carry, Queue, Running};
 use crate::error::{Error, Result};
 use crate::picture::{Filter, Picture, resampled};
-use crate::recording::{Backend, BufferTable, Engine, Recording};
+use crate::recording::{Backend, BufferTable, Engine, Ledger, Recording};
 use crate::weights::Weights;
 
 /// No picture is this far from 0..255 unless the optimiser diverged.
@@ -37,17 +38,6 @@ impl Report {
     pub fn terms(&self) -> impl Iterator<Item = (&str, f32)> {
         self.names.iter().map(String::as_str).zip(self.values.iter().copied())
     }
-}
-
-/// What one scale of a run does and needs.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Sizes and number of iterations.
-    pub scale: Scale,
-    /// One iteration.
-    pub step: Recording,
-    /// Every buffer. Those of the next scale take their place: the scales' memory does not add up.
-    pub buffers: BufferTable,
 }
 
 /// A style transfer on one engine. Dropping it frees everything it holds.
@@ -81,7 +71,7 @@ impl StyleTransfer {
         styles: &[Picture],
         config: Config,
     ) -> Result<StyleTransfer> {
-        let (stages, style) = lay_out(weights, content, styles, &config)?;
+        let (stages, style) = lay_out(backend, weights, content, styles, &config)?;
         let scales = stages.iter().map(|stage| stage.scale).collect();
         let names = stages.first().map(|stage| stage.layout.names.clone()).unwrap_or_default();
         let mut queue = Queue::new(stages, weights, content, style, &config);
@@ -112,9 +102,20 @@ impl StyleTransfer {
 
     /// What every scale's iterations would run and the buffers they need, the smallest scale first, without a device.
     pub fn plan(weights: &Weights, content: &Picture, styles: &[Picture], config: &Config) -> Result<Vec<Plan>> {
-        let (stages, _) = lay_out(weights, content, styles, config)?;
-        let plan = |stage: Stage| Plan { scale: stage.scale, step: stage.step, buffers: stage.layout.work.table };
-        Ok(stages.into_iter().map(plan).collect())
+        StyleTransfer::plan_on(&Anywhere, weights, content, styles, config)
+    }
+
+    /// [`StyleTransfer::plan`] with the memory and the limits of a device, which may make it other tiles. Nothing is
+    /// allocated on it.
+    pub fn plan_on(
+        backend: &dyn Backend,
+        weights: &Weights,
+        content: &Picture,
+        styles: &[Picture],
+        config: &Config,
+    ) -> Result<Vec<Plan>> {
+        let (stages, _) = lay_out(backend, weights, content, styles, config)?;
+        Ok(stages.into_iter().map(Plan::of).collect())
     }
 
     /// Runs up to `limit` further iterations, as many as fit in about 100 ms and at least one, and reports each. All are
@@ -173,7 +174,7 @@ impl StyleTransfer {
             let mut moments = None;
             if self.config.keep_moments {
                 let Running { m, v, .. } = &self.running;
-                moments = Some([self.engine.read(m.buffer)?, self.engine.read(v.buffer)?]);
+                moments = Some([m.read(self.engine.as_mut())?, v.read(self.engine.as_mut())?]);
             }
             self.left = Some(Carry { image, moments, size: self.running.size() });
         }
@@ -215,23 +216,37 @@ impl StyleTransfer {
     /// zero, so finite losses do not vouch for it.
     pub fn image(&mut self) -> Result<Picture> {
         self.check_diverged()?;
+        let (width, height) = self.size();
+        if self.left.is_none() && self.running.size() == [height, width] {
+            let mut rgb = Vec::with_capacity(width * height * 3);
+            self.each_value(|values, mean| rgb.extend(without_padding(values, mean)))?;
+            return Ok(Picture { width, height, rgb });
+        }
         let values = match &self.left {
             Some(left) => left.image.clone(),
             None => self.values()?,
         };
-        let (width, height) = self.size();
         let values = resampled(&values, self.running.size(), [height, width], 4, Filter::Bicubic);
-        let rgb = values.chunks_exact(4).flat_map(|p| [0, 1, 2].map(|c| p[c] + self.mean[c])).collect();
-        Ok(Picture { width, height, rgb })
+        Ok(Picture { width, height, rgb: without_padding(&values, self.mean).collect() })
     }
 
     /// The picture at the scale at work, `[H, W, 4]` with the mean subtracted.
     fn values(&mut self) -> Result<Vec<f32>> {
-        let values = self.engine.read(self.running.image.buffer)?;
-        if values.iter().any(|value| value.is_nan() || value.abs() > RUNAWAY) {
-            return Err(diverged("the picture".into(), self.iteration));
-        }
-        Ok(values)
+        let mut all = Vec::new();
+        self.each_value(|values, _| all.extend_from_slice(values))?;
+        Ok(all)
+    }
+
+    /// The same in pieces of whole rows, each with the mean.
+    fn each_value(&mut self, mut take: impl FnMut(&[f32], [f32; 3])) -> Result<()> {
+        let (iteration, mean) = (self.iteration, self.mean);
+        self.running.image.read_each(self.engine.as_mut(), |values| {
+            if values.iter().any(|value| value.is_nan() || value.abs() > RUNAWAY) {
+                return Err(diverged("the picture".into(), iteration));
+            }
+            take(values, mean);
+            Ok(())
+        })
     }
 
     /// Gradient of the loss with respect to the picture at the last iteration, `[H, W, 3]` in the size of its scale.
@@ -240,7 +255,7 @@ impl StyleTransfer {
             // The scale that could not begin has taken the buffers.
             self.next_scale()?;
         }
-        let values = self.engine.read(self.running.d_image.buffer)?;
+        let values = self.running.d_image.read(self.engine.as_mut())?;
         Ok(values.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect())
     }
 
@@ -270,10 +285,20 @@ impl StyleTransfer {
         &self.running.recording
     }
 
+    /// Bytes that the engine holds for the scale at work: what [`Plan::bytes`] forecasts.
+    pub fn ledger(&self) -> Ledger {
+        self.engine.ledger()
+    }
+
     /// Every buffer of the scale at work.
     pub fn buffers(&self) -> &BufferTable {
         &self.running.table
     }
+}
+
+/// `[H, W, 4]` plus the mean as RGB.
+fn without_padding(values: &[f32], mean: [f32; 3]) -> impl Iterator<Item = f32> {
+    values.chunks_exact(4).flat_map(move |p| [0, 1, 2].map(|c| p[c] + mean[c]))
 }
 
 fn diverged(term: String, iteration: u32) -> Error {

@@ -7,6 +7,7 @@ use super::layout::{Layout, Stage};
 use super::noise::normal;
 use super::scales::Scale;
 use crate::error::{Error, Result};
+use crate::net::bands::Bands;
 use crate::picture::{Filter, Picture, resampled};
 use crate::recording::{BufferTable, Engine, Program, Recording, Tensor};
 use crate::weights::Weights;
@@ -45,11 +46,11 @@ pub(super) struct Running {
     pub(super) table: BufferTable,
     pub(super) recording: Recording,
     pub(super) step: Program,
-    pub(super) image: Tensor,
-    pub(super) d_image: Tensor,
+    pub(super) image: Bands,
+    pub(super) d_image: Bands,
     pub(super) ring: Tensor,
-    pub(super) m: Tensor,
-    pub(super) v: Tensor,
+    pub(super) m: Bands,
+    pub(super) v: Bands,
     /// Iterations of the scales before it.
     pub(super) first: u32,
 }
@@ -124,15 +125,16 @@ impl Queue {
         Waiting { stage, content, style }: &Waiting,
         (first, left): (u32, Option<&Carry>),
     ) -> Result<Program> {
-        let Stage { scale, layout, style_pass, content_pass, step } = stage;
+        let Stage { scale, layout, style_pass, content_pass, step, .. } = stage;
         engine.allocate(&layout.work.table)?;
         layout.network.upload(engine, &self.weights)?;
         if let Some(style_image) = &layout.style_image {
-            engine.write(style_image.buffer, &padded_pixels(&style.rgb, self.mean))?;
+            write_picture(engine, style_image, style, self.mean)?;
         }
         let style_pass = engine.prepare(style_pass)?;
         engine.run(style_pass, 1)?;
-        engine.write(layout.image.buffer, &padded_pixels(&content.rgb, self.mean))?;
+        // Measured now, from the buffers that later hold the result, or in every iteration from its own.
+        write_picture(engine, layout.content_image.as_ref().unwrap_or(&layout.image), content, self.mean)?;
         let content_pass = engine.prepare(content_pass)?;
         engine.run(content_pass, 1)?;
         let before = self.start(engine, config, layout, (first, left), content)?;
@@ -150,16 +152,20 @@ impl Queue {
         content: &Picture,
     ) -> Result<u32> {
         let Some(left) = left else {
-            engine.write(layout.image.buffer, &start_values(config, content, self.mean))?;
+            if config.init == Init::Content {
+                write_picture(engine, &layout.image, content, self.mean)?;
+            } else {
+                write_values(engine, &layout.image, &start_values(config, content, self.mean))?;
+            }
             return Ok(0);
         };
         let size = [content.height, content.width];
         let to_size = |values: &[f32], filter| resampled(values, left.size, size, 4, filter);
-        engine.write(layout.image.buffer, &to_size(&left.image, Filter::Bicubic))?;
+        write_values(engine, &layout.image, &to_size(&left.image, Filter::Bicubic))?;
         let Some([m, v]) = &left.moments else { return Ok(0) };
-        engine.write(layout.m.buffer, &to_size(m, Filter::Bicubic))?;
+        write_values(engine, &layout.m, &to_size(m, Filter::Bicubic))?;
         // A second moment is not negative; a straight line between two of them is not either.
-        engine.write(layout.v.buffer, &to_size(v, Filter::Bilinear))?;
+        write_values(engine, &layout.v, &to_size(v, Filter::Bilinear))?;
         Ok(first)
     }
 }
@@ -179,6 +185,18 @@ impl Running {
 /// `[H, W, 3]` minus the mean, as `[H, W, 4]` with a zero in the fourth channel.
 fn padded_pixels(rgb: &[f32], mean: [f32; 3]) -> Vec<f32> {
     rgb.chunks_exact(3).flat_map(|p| [p[0] - mean[0], p[1] - mean[1], p[2] - mean[2], 0.0]).collect()
+}
+
+/// Writes a picture minus the mean.
+fn write_picture(engine: &mut dyn Engine, to: &Bands, picture: &Picture, mean: [f32; 3]) -> Result<()> {
+    let row = 3 * picture.width;
+    to.write(engine, |rows| padded_pixels(&picture.rgb[rows.start * row..rows.end * row], mean))
+}
+
+/// Writes values `[H, W, 4]`.
+fn write_values(engine: &mut dyn Engine, to: &Bands, values: &[f32]) -> Result<()> {
+    let row = 4 * to.size()[1];
+    to.write(engine, |rows| values[rows.start * row..rows.end * row].to_vec())
 }
 
 /// The start as `[H, W, 4]`; its size has been checked.

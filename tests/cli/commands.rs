@@ -1,13 +1,13 @@
 //! The commands beside `stylize`, and help.
 
-use crate::folder::Folder;
+use crate::folder::{CHEAP, Folder};
 
 #[test]
 fn help_and_version_are_printed_to_standard_output() {
     let folder = Folder::new();
     assert_eq!(folder.done("--version").stdout, concat!("impasto ", env!("CARGO_PKG_VERSION"), "\n"));
     let help = folder.done("--help").stdout;
-    for word in ["stylize", "demo", "devices", "presets", "weights", "Exit codes: 0 done"] {
+    for word in ["stylize", "plan", "demo", "devices", "presets", "weights", "Exit codes: 0 done"] {
         assert!(help.contains(word), "no {word} in\n{help}");
     }
     let alone = folder.run("");
@@ -18,7 +18,9 @@ fn help_and_version_are_printed_to_standard_output() {
 #[test]
 fn every_option_has_help_text() {
     let folder = Folder::new();
-    for (command, least) in [("stylize", 34), ("demo", 33), ("devices", 1), ("presets", 1), ("weights fetch", 8)] {
+    for (command, least) in
+        [("stylize", 35), ("plan", 34), ("demo", 34), ("devices", 1), ("presets", 1), ("weights fetch", 8)]
+    {
         let help = folder.done(&format!("{command} --help")).stdout;
         let (_, options) = help.split_once("Options:\n").unwrap();
         let lines: Vec<&str> = options.lines().collect();
@@ -104,6 +106,32 @@ fn the_demo_replaces_neither_of_its_files() {
     let error = format!("output demo_sheet.png: {twice}");
     let hint = "choose another name: this one is never replaced";
     folder.refuses("demo --size 16 -n 1 --device cpu --overwrite --log demo_sheet.png", 1, &error, hint);
+}
+
+#[test]
+fn plan_forecasts_a_run_and_writes_nothing() {
+    let folder = Folder::new();
+    let before = folder.files();
+    let plan = |options: &str| folder.done(&format!("plan content.png -s style.png {CHEAP} {options}")).stdout;
+    let timed = plan("--min-scale 20 --scale-factor 2 -n 7");
+    for line in
+        ["20x14 (style 17x20), 7 iterations", "40x28 (style 30x36), 7 iterations", "  tiles              one, the"]
+    {
+        assert!(timed.lines().any(|found| found.starts_with(line)), "no {line} in\n{timed}");
+    }
+    assert_eq!(timed.matches(" an iteration, at ").count(), 2, "{timed}");
+    assert!(timed.contains("of memory at most, about "), "{timed}");
+    let tiled = plan("--no-calibrate --tile 32");
+    assert!(tiled.contains("\n  tiles              2 of 32 pixels and their halos\n"), "{tiled}");
+    assert!(tiled.contains("\n  content targets    kept\n") && !tiled.contains("an iteration, at"), "{tiled}");
+    assert!(before == folder.files() && folder.cached().is_empty(), "{:?}", folder.names());
+    let ended = folder.run(&format!("plan content.png -s style.png {CHEAP} --memory 100KiB"));
+    assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+    assert!(ended.last_lines()[1].ends_with("or grant more with --memory"), "{}", ended.stderr);
+    folder.misused(
+        "plan content.png -s style.png --memory much",
+        "invalid value 'much' for '--memory <SIZE>': give a size as 2GiB, 512MiB or 1.5GB",
+    );
 }
 
 #[test]

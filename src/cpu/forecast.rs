@@ -1,0 +1,64 @@
+//! What the CPU engine needs beside a job's buffers: transformed filters, and scratch memory of the convolutions.
+
+use std::collections::{HashMap, HashSet};
+
+use super::convolve::Needs;
+use crate::recording::{BufferId, Command, Dispatch, Recording};
+
+/// Memory in bytes that other processes leave, by what the system says; without bound where it says nothing.
+pub(super) fn available_memory() -> u64 {
+    let ram = sysinfo::MemoryRefreshKind::nothing().with_ram();
+    let system = sysinfo::System::new_with_specifics(sysinfo::RefreshKind::nothing().with_memory(ram));
+    let container = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
+    match system.available_memory().min(container) {
+        0 => u64::MAX,
+        bytes => bytes,
+    }
+}
+
+/// Bytes that running these recordings takes in single precision.
+pub(super) fn overhead(recordings: &[&Recording]) -> u64 {
+    let (derived, pieces) = beside(recordings);
+    let pieces: usize = pieces.iter().map(|bytes| bytes.next_multiple_of(8)).sum();
+    (derived + pieces) as u64
+}
+
+/// Scratch memory for these recordings: the largest piece first, in bytes.
+pub(super) fn pieces(recordings: &[&Recording]) -> Vec<usize> {
+    beside(recordings).1
+}
+
+/// Bytes of all transformed filters, and of the pieces of scratch memory.
+fn beside(recordings: &[&Recording]) -> (usize, Vec<usize>) {
+    let mut derived: HashMap<BufferId, usize> = HashMap::new();
+    let mut pieces: Vec<usize> = Vec::new();
+    // Tiles repeat shapes.
+    let mut seen: HashSet<(&str, &[usize], BufferId)> = HashSet::new();
+    for command in recordings.iter().flat_map(|recording| &recording.commands) {
+        let Command::Dispatch(dispatch) = command else { continue };
+        let Some((weight, needs)) = needs(dispatch, &mut seen) else { continue };
+        derived.insert(weight, 4 * needs.derived);
+        let lent = (0..needs.threads).flat_map(|_| needs.scratch).filter(|len| *len > 0);
+        let mut lent: Vec<usize> = lent.map(|len| 4 * len).collect();
+        lent.sort_unstable_by(|a, b| b.cmp(a));
+        pieces.resize(pieces.len().max(lent.len()), 0);
+        pieces.iter_mut().zip(lent).for_each(|(piece, len)| *piece = len.max(*piece));
+    }
+    (derived.values().sum(), pieces)
+}
+
+/// The filter of a convolution, and what it needs; once for every filter and shape of a map. Other kernels need nothing.
+fn needs<'a>(
+    dispatch: &'a Dispatch,
+    seen: &mut HashSet<(&'a str, &'a [usize], BufferId)>,
+) -> Option<(BufferId, Needs)> {
+    let (filter, backward) = match dispatch.kernel.name {
+        "conv3x3" => (1, false),
+        "conv3x3_backward" => (2, true),
+        _ => return None,
+    };
+    let (source, weight) = (dispatch.tensors.first()?, dispatch.tensors.get(filter)?);
+    let ([height, width, _], [_, inputs, outputs]) = (&source.shape[..], &weight.shape[..]) else { return None };
+    let new = seen.insert((dispatch.kernel.name, &source.shape, weight.buffer));
+    new.then(|| (weight.buffer, Needs::new([*height, *width], *inputs, *outputs, backward)))
+}

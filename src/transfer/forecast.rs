@@ -1,0 +1,189 @@
+//! How a scale is cut so that it fits: lays it out in several ways, forecasts their memory, and takes the fastest way
+//! that fits. Nothing is allocated on a device meanwhile.
+
+use super::config::Config;
+use super::layout::{Stage, Way, deepest};
+use super::scales::Scale;
+use crate::error::{Error, Result};
+use crate::net::tiles::grid;
+use crate::recording::{Backend, BufferTable, Engine, Purpose, Recording, Room};
+use crate::weights::Weights;
+
+/// Below this edge the halos are most of the work.
+const SMALLEST: usize = 128;
+/// From this edge on, halos cost less than computing content targets anew would.
+const ROOMY: usize = 512;
+/// Tiles along a side of the picture: more of them would only make the list of launches longer.
+const MOST_ALONG: usize = 64;
+
+/// What one scale of a run does and needs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Sizes and number of iterations.
+    pub scale: Scale,
+    /// One iteration.
+    pub step: Recording,
+    /// Every buffer. Those of the next scale take their place: the scales' memory does not add up.
+    pub buffers: BufferTable,
+    /// What the engine needs beside the buffers, in bytes.
+    pub overhead: u64,
+    /// Edge of the tiles in pixels as asked for or chosen; `None` where the picture is computed as a whole.
+    pub tile: Option<usize>,
+    /// Number of tiles of the picture.
+    pub tiles: usize,
+    /// Whether the content's features are computed anew for every tile, since keeping them would take too much memory.
+    pub recomputes_content: bool,
+}
+
+impl Plan {
+    pub(super) fn of(stage: Stage) -> Plan {
+        let recomputes_content = stage.layout.content_image.is_some();
+        Plan {
+            scale: stage.scale,
+            step: stage.step,
+            overhead: stage.overhead,
+            tile: stage.way.tile,
+            tiles: stage.layout.tiles.len(),
+            recomputes_content,
+            buffers: stage.layout.work.table,
+        }
+    }
+
+    /// Bytes on the device: all buffers and the overhead.
+    pub fn bytes(&self) -> u64 {
+        self.buffers.total() + self.overhead
+    }
+}
+
+/// A backend without bounds, for plans that belong to no device.
+#[derive(Debug)]
+pub(super) struct Anywhere;
+
+impl Backend for Anywhere {
+    fn engine(&self) -> Result<Box<dyn Engine>> {
+        Err(Error::NoDevice { what: "a plan runs on no device".into(), hint: "choose a device".into() })
+    }
+}
+
+/// Lays a scale out in the way that [`Config::tile`] and [`Config::memory`] ask for on this device.
+pub(super) fn stage(backend: &dyn Backend, weights: &Weights, config: &Config, scale: Scale) -> Result<Stage> {
+    let planner = Planner { backend, weights, config, scale, room: backend.room() };
+    match config.tile {
+        Some(_) => planner.given(),
+        None => planner.chosen(),
+    }
+}
+
+#[derive(Debug)]
+struct Planner<'a> {
+    backend: &'a dyn Backend,
+    weights: &'a Weights,
+    config: &'a Config,
+    scale: Scale,
+    room: Room,
+}
+
+impl Planner<'_> {
+    fn lay(&self, tile: Option<usize>, recompute: bool) -> Result<Stage> {
+        let mut stage = Stage::new(self.config, self.weights, self.scale, Way { tile, recompute })?;
+        let recordings = [&stage.style_pass, &stage.content_pass, &stage.step];
+        stage.overhead = self.backend.overhead(&stage.layout.work.table, &recordings);
+        Ok(stage)
+    }
+
+    fn budget(&self) -> u64 {
+        self.config.memory.unwrap_or(self.room.memory)
+    }
+
+    fn fits(&self, stage: &Stage) -> bool {
+        let table = &stage.layout.work.table;
+        let large = |info: &crate::recording::BufferInfo| {
+            // Content targets of a picture in tiles are the only buffers here that grow with it beside the bands.
+            info.purpose == Purpose::Targets && 4 * info.len as u64 > self.config.max_buffer
+        };
+        let kept = stage.layout.tiles.len() == 1 || !table.infos().iter().any(large);
+        kept && table.largest() <= self.room.binding && bytes(stage) <= self.budget()
+    }
+
+    /// The edge that was asked for.
+    fn given(&self) -> Result<Stage> {
+        let tile = self.config.tile;
+        let whole = tile.is_some_and(|edge| edge >= self.scale.width.max(self.scale.height));
+        let kept = self.lay(tile, false);
+        if whole || kept.as_ref().is_ok_and(|stage| self.fits(stage)) {
+            return self.within(kept?);
+        }
+        self.within(self.lay(tile, true)?)
+    }
+
+    /// The whole picture if it fits, else the largest tiles that do. Small tiles with kept content targets give way to
+    /// larger ones without.
+    fn chosen(&self) -> Result<Stage> {
+        let whole = self.lay(None, false);
+        if whole.as_ref().is_ok_and(|stage| self.fits(stage)) {
+            return whole;
+        }
+        let mut best: Option<Stage> = None;
+        for recompute in [false, true] {
+            let found = self.largest(recompute);
+            let edge = |stage: &Option<Stage>| stage.as_ref().and_then(|stage| stage.way.tile).unwrap_or(0);
+            if edge(&found) > edge(&best) {
+                best = found;
+            }
+            if edge(&best) >= ROOMY {
+                break;
+            }
+        }
+        if let Some(best) = best {
+            return Ok(best);
+        }
+        // Nothing fits: what takes least is refused if a bound was given, and tried if it was only supposed.
+        let (step, longest) = self.steps();
+        self.within(self.lay(Some(step * longest.min(SMALLEST.div_ceil(step))), true).or(whole)?)
+    }
+
+    /// The grid that tiles keep to, and how many steps of it the longest side has.
+    fn steps(&self) -> (usize, usize) {
+        let Scale { width, height, style_width, style_height, .. } = self.scale;
+        let step = grid(deepest(self.config));
+        (step, width.max(height).max(style_width).max(style_height).div_ceil(step))
+    }
+
+    /// The largest tiles that fit, a search by halves; then the smallest that are no more of them.
+    fn largest(&self, recompute: bool) -> Option<Stage> {
+        let (step, longest) = self.steps();
+        let mut found = None;
+        let (mut low, mut high) = (SMALLEST.div_ceil(step).max(longest.div_ceil(MOST_ALONG)), longest);
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.lay(Some(middle * step), recompute).ok().filter(|stage| self.fits(stage)) {
+                Some(stage) => {
+                    found = Some((middle, stage));
+                    low = middle + 1;
+                }
+                None => high = middle,
+            }
+        }
+        let (edge, stage) = found?;
+        let even = longest.div_ceil(longest.div_ceil(edge));
+        let evened = self.lay(Some(even * step), recompute).ok().filter(|stage| self.fits(stage));
+        Some(evened.unwrap_or(stage))
+    }
+
+    /// Refuses what exceeds the memory that [`Config::memory`] grants.
+    fn within(&self, stage: Stage) -> Result<Stage> {
+        match self.config.memory {
+            Some(available) if bytes(&stage) > available => Err(Error::OutOfMemory {
+                what: format!("{}x{} pixels", self.scale.width, self.scale.height),
+                needed: bytes(&stage),
+                available,
+                hint: "use a smaller --size or --tile, or grant more with --memory".into(),
+            }),
+            _ => Ok(stage),
+        }
+    }
+}
+
+fn bytes(stage: &Stage) -> u64 {
+    stage.layout.work.table.total() + stage.overhead
+}
