@@ -27,5 +27,7 @@ mod matmul;
 mod winograd;
 
 pub(crate) use convolve::{Linear, Rows};
+#[doc(hidden)]
+pub use engine::FaultyCpu;
 pub use engine::{Cpu, CpuEngine, CpuOracle};
 pub(crate) use matmul::{Matrix, matmul};

@@ -2,6 +2,8 @@
 
 mod context;
 mod engine;
+mod epoch;
+mod pace;
 
 pub use context::{AdapterReport, Gpu, GpuChoice, GpuOptions, HARDWARE, adapters};
 pub use engine::GpuEngine;
