@@ -54,7 +54,7 @@ pub(crate) struct Stylize {
 
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
-    /// Where to write the result
+    /// Where to write the result; OUT_sheet.EXT shows content, style and result
     #[arg(long, short, default_value = "demo.png")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
@@ -76,21 +76,36 @@ pub(crate) struct Options {
     /// `auto` (discrete, then integrated GPU, then the CPU engine), `cpu`, `gpu` (any, software too), a name, or an index
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
+    /// Threads of the CPU engine; one per core if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
+    pub(crate) threads: Option<u16>,
     /// Size of the result: longest side, WxH, or `native`
     #[arg(long, value_parser = parse_size, allow_negative_numbers = true)]
     size: Option<Size>,
     /// Size of the style picture relative to the result
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     style_scale: Option<f32>,
+    /// Coarse to fine: start at this longest side or the next above; `none` for one scale
+    #[arg(long, value_parser = parse_min_scale, value_name = "N|none", allow_negative_numbers = true)]
+    min_scale: Option<MinScale>,
+    /// Coarse to fine: size of a scale relative to the one before
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    scale_factor: Option<f32>,
+    /// Coarse to fine: take Adam's moments over to the next scale
+    #[arg(long, value_name = "true|false")]
+    keep_moments: Option<bool>,
     /// Start: `content`, `noise`, a picture, or a .npy of float32 [H, W, 3] with the mean subtracted
     #[arg(long)]
     init: Option<String>,
     /// Seed of the noise
     #[arg(long, allow_negative_numbers = true)]
     seed: Option<u64>,
-    /// Number of iterations
+    /// Number of iterations at each scale
     #[arg(long, short = 'n', allow_negative_numbers = true)]
     iterations: Option<u32>,
+    /// Number of iterations at the first scale, if it is to differ
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    first_iterations: Option<u32>,
     /// Step size on the 0..255 scale
     #[arg(long, allow_negative_numbers = true)]
     learning_rate: Option<f32>,
@@ -179,6 +194,9 @@ struct Layers(Vec<(Tap, f32)>);
 struct Tile(Option<usize>);
 
 #[derive(Clone, Copy, Debug)]
+struct MinScale(Option<usize>);
+
+#[derive(Clone, Copy, Debug)]
 struct Mean(Option<[f32; 3]>);
 
 fn parse_size(text: &str) -> Result<Size, String> {
@@ -190,6 +208,14 @@ fn parse_size(text: &str) -> Result<Size, String> {
         _ if text == "native" => Ok(Size::Native),
         Some((width, height)) => Ok(Size::Exact(side(width)?, side(height)?)),
         None => Ok(Size::Longest(side(text)?)),
+    }
+}
+
+fn parse_min_scale(text: &str) -> Result<MinScale, String> {
+    match text.parse() {
+        _ if text == "none" => Ok(MinScale(None)),
+        Ok(side) if (1..=65_535).contains(&side) => Ok(MinScale(Some(side))),
+        _ => Err("give the longest side of the smallest scale, e.g. 128, or none".into()),
     }
 }
 
@@ -228,9 +254,9 @@ fn parse_tile(text: &str) -> Result<Tile, String> {
 }
 
 impl Options {
-    /// The preset asked for.
-    pub(crate) fn preset(&self) -> Result<&'static Preset> {
-        let name = self.preset.as_deref().unwrap_or("default");
+    /// The preset asked for, or else `usual`.
+    pub(crate) fn preset(&self, usual: &str) -> Result<&'static Preset> {
+        let name = self.preset.as_deref().unwrap_or(usual);
         presets::find(name).ok_or_else(|| Error::Config {
             option: "preset",
             what: format!("there is no preset `{name}`"),
@@ -260,7 +286,15 @@ impl Options {
         put(&mut config.size, &self.size);
         put(&mut config.style_scale, &self.style_scale);
         put(&mut config.seed, &self.seed);
+        if self.iterations.is_some() {
+            // One number that a user gives is the number for every scale.
+            config.first_iterations = None;
+        }
         put(&mut config.iterations, &self.iterations);
+        put(&mut config.first_iterations, &self.first_iterations.map(Some));
+        put(&mut config.min_scale, &self.min_scale.map(|side| side.0));
+        put(&mut config.scale_factor, &self.scale_factor);
+        put(&mut config.keep_moments, &self.keep_moments);
         put(&mut config.adam.learning_rate, &self.learning_rate);
         put(&mut config.adam.beta1, &self.adam_beta1);
         put(&mut config.adam.beta2, &self.adam_beta2);
@@ -358,6 +392,9 @@ mod tests {
         );
         assert!(parse_layers("relu9_9").is_err());
         assert!(parse_layers("relu1_1=x").is_err());
+        assert_eq!(parse_min_scale("none").unwrap().0, None);
+        assert_eq!(parse_min_scale("128").unwrap().0, Some(128));
+        assert!(["", "0", "-1", "65536", "x"].iter().all(|bad| parse_min_scale(bad).is_err()));
         assert_eq!(parse_mean("128").unwrap().0, Some([128.0; 3]));
         assert!(parse_mean("1,2").is_err());
     }

@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use impasto::error::Result;
-use impasto::picture::Picture;
-use impasto::transfer::{Config, Size};
+use impasto::picture::{Picture, beside};
 
 use super::args::Demo;
-use super::stylize::{Job, check_outputs};
+use super::stylize::Job;
 use super::{Outcome, note};
 
 /// Drawn by `examples/draw_assets`.
@@ -17,21 +16,18 @@ const NIGHT: &[u8] = include_bytes!("../../assets/night.png");
 /// Runs `impasto demo`.
 pub(crate) fn run(arguments: &Demo) -> Result<Outcome> {
     let options = &arguments.options;
-    let preset = options.preset()?;
-    let base = if options.preset.is_some() { (preset.config)() } else { settings() };
-    let config = options.configure(base)?;
-    check_outputs(options, preset, &config, &arguments.output, [])?;
+    let preset = options.preset("draft")?;
+    let config = options.configure((preset.config)())?;
     let content = Picture::decode_bytes(LAKE, Path::new("bundled lake.png"))?;
     let styles = vec![Picture::decode_bytes(NIGHT, Path::new("bundled night.png"))?];
-    let outcome =
-        Job { options, preset, config, output: arguments.output.clone(), content, styles, may_fetch: false }.run()?;
+    let (output, sheet) = (arguments.output.clone(), beside(&arguments.output, "sheet"));
+    let job = Job { options, preset, config, output, sheet: Some(sheet.clone()), content, styles, may_fetch: false };
+    let outcome = job.run(&[])?;
     if outcome == Outcome::Done && !options.quiet && !options.dump_plan {
-        note!("your own: impasto stylize PHOTO --style PAINTING -o OUT.png");
+        note!("wrote {}: content, style, result", sheet.display());
+        note!("next, your own pictures:  impasto stylize PHOTO --style PAINTING -o OUT.png");
+        note!("stronger strokes:         impasto demo --style-weight 20000 --overwrite");
+        note!("larger:                   impasto demo --size 512 --overwrite");
     }
     Ok(outcome)
-}
-
-/// The defaults, smaller and shorter: about half a minute on two CPU cores.
-fn settings() -> Config {
-    Config { size: Size::Longest(256), iterations: 100, ..Config::default() }
 }

@@ -14,6 +14,8 @@ use impasto::transfer::Report;
 #[derive(Debug)]
 pub(crate) struct Outputs<'a> {
     pub(crate) picture: &'a Path,
+    /// Content, style and result side by side.
+    pub(crate) sheet: Option<&'a Path>,
     /// Iterations between saved pictures, 0 for none.
     pub(crate) save_every: u32,
     pub(crate) iterations: u32,
@@ -30,8 +32,10 @@ impl Outputs<'_> {
             Some(what) => Err(output_error(path, what, "choose another name: this one is never replaced")),
             None => Ok(()),
         };
-        claim(self.picture)?;
-        check_output(self.picture, self.overwrite)?;
+        for picture in [Some(self.picture), self.sheet].into_iter().flatten() {
+            claim(picture)?;
+            check_output(picture, self.overwrite)?;
+        }
         if let Some(log) = self.log {
             claim(log)?;
             check_log(log, self.overwrite).map_err(|error| log_error(log, &error))?;
@@ -73,21 +77,22 @@ fn check_log(path: &Path, overwrite: bool) -> io::Result<()> {
     }
 }
 
-/// The `--log` file: one JSON object per iteration.
+/// The `--log` file: one JSON object per iteration, with its `scale` where there are several.
 #[derive(Debug)]
 pub(crate) struct Log {
     path: PathBuf,
+    several: bool,
     file: BufWriter<File>,
     failed: Option<io::Error>,
 }
 
 impl Log {
-    pub(crate) fn create(path: &Path, overwrite: bool) -> Result<Log> {
+    pub(crate) fn create(path: &Path, overwrite: bool, scales: usize) -> Result<Log> {
         let mut options = OpenOptions::new();
         options.write(true).truncate(true);
         let opened = if overwrite { options.create(true) } else { options.create_new(true) }.open(path);
         let file = opened.map_err(|error| log_error(path, &error))?;
-        Ok(Log { path: path.into(), file: BufWriter::new(file), failed: None })
+        Ok(Log { path: path.into(), several: scales > 1, file: BufWriter::new(file), failed: None })
     }
 
     /// Writes the reports through to the file, which others may be watching. A log that fails does not stop the run;
@@ -103,6 +108,9 @@ impl Log {
             let mut object = serde_json::Map::new();
             object.insert("iter".into(), report.iteration.into());
             object.insert("loss".into(), report.total_loss.into());
+            if self.several {
+                object.insert("scale".into(), format!("{}x{}", report.scale.width, report.scale.height).into());
+            }
             for (name, value) in report.terms() {
                 object.insert(name.into(), value.into());
             }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::runtime::Handle;
+
 use super::INTERRUPTED;
 use super::progress::Progress;
 
@@ -25,22 +27,19 @@ pub(crate) fn exit_until_a_run_listens() {
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Starts listening, on a thread of its own. Where signals cannot be listened to, Ctrl-C simply ends the process.
-    pub(crate) fn listen(progress: &Progress) -> Interrupt {
+    /// Starts listening, on a thread of the runtime. Where signals cannot be listened to, Ctrl-C simply ends the process.
+    pub(crate) fn listen(runtime: &Handle, progress: &Progress) -> Interrupt {
         let progress = progress.clone();
         let interrupt = Interrupt::default();
         let flag = interrupt.clone();
         LISTENING.store(true, Ordering::Relaxed);
-        std::thread::spawn(move || {
-            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else { return };
-            runtime.block_on(async {
-                while tokio::signal::ctrl_c().await.is_ok() {
-                    if flag.0.swap(true, Ordering::Relaxed) {
-                        std::process::exit(i32::from(INTERRUPTED));
-                    }
-                    progress.note("stopping after this iteration; Ctrl-C again quits at once");
+        runtime.spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if flag.0.swap(true, Ordering::Relaxed) {
+                    std::process::exit(i32::from(INTERRUPTED));
                 }
-            });
+                progress.note("stopping after this iteration; Ctrl-C again quits at once");
+            }
         });
         interrupt
     }

@@ -2,11 +2,13 @@
 
 mod args;
 mod demo;
+mod device;
 mod fetch;
 mod files;
 mod info;
 mod interrupt;
 mod progress;
+mod saver;
 mod stylize;
 mod weights;
 

@@ -2,18 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use impasto::cpu::Cpu;
-use impasto::error::Result;
-use impasto::gpu::{Gpu, GpuChoice, GpuOptions, HARDWARE, adapters};
-use impasto::picture::{Picture, Rounding, numbered};
-use impasto::recording::Backend;
+use impasto::error::{Error, Result};
+use impasto::picture::{Picture, Rounding, contact_sheet, numbered};
 use impasto::transfer::presets::Preset;
-use impasto::transfer::{Config, StyleTransfer};
+use impasto::transfer::{Config, Scale, StyleTransfer};
 
 use super::args::{Options, Stylize};
+use super::device;
 use super::files::{Log, Outputs};
 use super::interrupt::Interrupt;
 use super::progress::Progress;
+use super::saver::Saver;
 use super::weights::{Wish, resolve};
 use super::{Outcome, note, one_line, out};
 
@@ -24,6 +23,8 @@ pub(crate) struct Job<'a> {
     pub(crate) preset: &'static Preset,
     pub(crate) config: Config,
     pub(crate) output: PathBuf,
+    /// Where content, style and result go side by side.
+    pub(crate) sheet: Option<PathBuf>,
     pub(crate) content: Picture,
     pub(crate) styles: Vec<Picture>,
     /// Whether VGG-19 may be downloaded for it.
@@ -33,51 +34,29 @@ pub(crate) struct Job<'a> {
 /// Runs `impasto stylize`.
 pub(crate) fn run(arguments: &Stylize) -> Result<Outcome> {
     let options = &arguments.options;
-    let preset = options.preset()?;
+    let preset = options.preset("default")?;
     let config = options.configure((preset.config)())?;
-    let inputs = arguments.style.iter().chain([&arguments.content]).map(PathBuf::as_path);
-    check_outputs(options, preset, &config, &arguments.output, inputs)?;
     let content = Picture::decode(&arguments.content)?;
     let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<_>>()?;
-    Job { options, preset, config, output: arguments.output.clone(), content, styles, may_fetch: true }.run()
-}
-
-/// Iterations between saved pictures, 0 for none.
-fn save_every(options: &Options, preset: &Preset) -> u32 {
-    options.save_every.unwrap_or(if preset.article_output { 100 } else { 0 })
-}
-
-/// Every file that the run writes must be writable before the first second is spent. `inputs` come on top of the files
-/// that the options name.
-pub(crate) fn check_outputs<'a>(
-    options: &'a Options,
-    preset: &Preset,
-    config: &Config,
-    output: &Path,
-    inputs: impl IntoIterator<Item = &'a Path>,
-) -> Result<()> {
-    if options.dump_plan {
-        return Ok(());
-    }
-    let outputs = Outputs {
-        picture: output,
-        save_every: save_every(options, preset),
-        iterations: config.iterations,
-        log: options.log.as_deref(),
-        overwrite: options.overwrite,
-    };
-    outputs.check(inputs.into_iter().chain(options.input_files()))
+    let inputs: Vec<&Path> = arguments.style.iter().chain([&arguments.content]).map(PathBuf::as_path).collect();
+    Job { options, preset, config, output: arguments.output.clone(), sheet: None, content, styles, may_fetch: true }
+        .run(&inputs)
 }
 
 impl Job<'_> {
-    /// Loads weights, opens the device, steps to the end or to Ctrl-C, saves.
-    pub(crate) fn run(self) -> Result<Outcome> {
-        let (options, iterations) = (self.options, self.config.iterations);
+    /// Checks what will be written, loads weights, opens the device, steps to the end or to Ctrl-C, saves. `inputs` are
+    /// the files read so far, which no output may replace.
+    pub(crate) fn run(self, inputs: &[&Path]) -> Result<Outcome> {
+        let options = self.options;
         let say = |text: &str| {
             if !options.quiet {
                 note!("{text}");
             }
         };
+        if !options.dump_plan {
+            self.check_outputs(inputs)?;
+        }
+        device::set_threads(options.threads)?;
         let Some(weights) = resolve(&Wish {
             text: &options.weights,
             depth: self.config.depth(),
@@ -90,75 +69,128 @@ impl Job<'_> {
         };
         say(&format!("weights: {}", one_line(&weights.source)));
         if options.dump_plan {
-            out!("{}", StyleTransfer::plan(&weights, &self.content, &self.styles, &self.config)?.0);
+            for plan in StyleTransfer::plan(&weights, &self.content, &self.styles, &self.config)? {
+                out!("{}x{}, {} iterations", plan.scale.width, plan.scale.height, plan.scale.iterations);
+                out!("{}", plan.step);
+            }
             return Ok(Outcome::Done);
         }
-        let (backend, why) = device(&options.device)?;
+        let (backend, why) = device::open(&options.device)?;
         let mut transfer =
             StyleTransfer::new(backend.as_ref(), &weights, &self.content, &self.styles, self.config.clone())?;
         drop(weights);
-        let (width, height) = transfer.size();
-        say(&format!("device: {}{why}", transfer.device()));
-        say(&format!("size: {width}x{height}, {iterations} iterations"));
-        let mut log = options.log.as_deref().map(|path| Log::create(path, options.overwrite)).transpose()?;
-        let progress = Progress::new(options.quiet, self.preset.article_output, iterations, options.print_every);
-        let interrupt = Interrupt::listen(&progress);
-        let every = save_every(options, self.preset);
-        while transfer.iteration() < iterations && !interrupt.requested() {
-            let done = transfer.iteration();
-            let next_save = done.checked_div(every).map_or(iterations, |saved| (saved + 1).saturating_mul(every));
-            let stop = next_save.min(iterations);
-            let reports = transfer.advance(stop - done)?;
-            for report in &reports {
-                progress.report(report);
-            }
-            if let Some(log) = &mut log {
-                log.write(&reports);
-            }
-            if every > 0 && transfer.iteration() % every == 0 {
-                let path = numbered(&self.output, transfer.iteration());
-                self.save(&mut transfer, &path)?;
-            }
-        }
+        say(&format!("device: {} ({})", transfer.device(), one_line(&why)));
+        say(&size_line(transfer.scales()));
+        let scales = transfer.scales().len();
+        let mut log = options.log.as_deref().map(|path| Log::create(path, options.overwrite, scales)).transpose()?;
+        let progress = Progress::new(options.quiet, self.preset.article_output, transfer.scales(), options.print_every);
+        let runtime = runtime()?;
+        let interrupt = Interrupt::listen(runtime.handle(), &progress);
+        let mut saver = Saver::new(runtime.handle());
+        let last = self.paint(&mut transfer, &interrupt, &mut saver, &progress, &mut log)?;
         progress.finish();
-        self.save(&mut transfer, &self.output)?;
+        self.save(&mut transfer, &mut saver, self.output.clone())?;
+        if let (Some(path), [style, ..]) = (&self.sheet, &self.styles[..]) {
+            let sheet = contact_sheet(&[&self.content, style, &transfer.image()?]);
+            self.write(&mut saver, sheet, path.clone())?;
+        }
+        saver.finish()?;
         log.map_or(Ok(()), Log::finish)?;
-        let (done, path) = (transfer.iteration(), self.output.display());
-        if done < iterations {
-            note!("interrupted after {done} of {iterations} iterations; the picture so far is in {path}");
+        let (done, all, path) = (transfer.iteration(), iterations(transfer.scales()), self.output.display());
+        if done < all {
+            let size = |scale: &Scale| format!("{}x{}", scale.width, scale.height);
+            let so_far = match (last, transfer.scales().last()) {
+                (Some(at), Some(end)) if at.index < end.index => {
+                    format!("the picture so far, enlarged from {} to {},", size(&at), size(end))
+                }
+                _ => "the picture so far".into(),
+            };
+            note!("interrupted after {done} of {all} iterations; {so_far} is in {path}");
             return Ok(Outcome::Interrupted);
         }
         say(&format!("wrote {path}"));
         Ok(Outcome::Done)
     }
 
-    fn save(&self, transfer: &mut StyleTransfer, path: &Path) -> Result<()> {
+    /// Every file that the run writes must be writable before the first second is spent.
+    fn check_outputs(&self, inputs: &[&Path]) -> Result<()> {
+        // More styles than one, or none, are refused later.
+        let style = self.styles.first().unwrap_or(&self.content);
+        let outputs = Outputs {
+            picture: &self.output,
+            sheet: self.sheet.as_deref(),
+            save_every: self.save_every(),
+            iterations: iterations(&self.config.scales(&self.content, style)),
+            log: self.options.log.as_deref(),
+            overwrite: self.options.overwrite,
+        };
+        outputs.check(inputs.iter().copied().chain(self.options.input_files()))
+    }
+
+    /// Steps to the end or to Ctrl-C. The scale of the last iteration.
+    fn paint(
+        &self,
+        transfer: &mut StyleTransfer,
+        interrupt: &Interrupt,
+        saver: &mut Saver,
+        progress: &Progress,
+        log: &mut Option<Log>,
+    ) -> Result<Option<Scale>> {
+        let (all, every) = (iterations(transfer.scales()), self.save_every());
+        let mut last = transfer.scales().first().copied();
+        while transfer.iteration() < all && !interrupt.requested() {
+            let done = transfer.iteration();
+            let next_save = done.checked_div(every).map_or(all, |saved| (saved + 1).saturating_mul(every));
+            let reports = transfer.advance(next_save.min(all) - done)?;
+            last = reports.last().map(|report| report.scale).or(last);
+            for report in &reports {
+                progress.report(report);
+            }
+            if let Some(log) = log {
+                log.write(&reports);
+            }
+            saver.check()?;
+            if every > 0 && transfer.iteration().is_multiple_of(every) {
+                self.save(transfer, saver, numbered(&self.output, transfer.iteration()))?;
+            }
+        }
+        Ok(last)
+    }
+
+    /// Iterations between saved pictures, 0 for none.
+    fn save_every(&self) -> u32 {
+        self.options.save_every.unwrap_or(if self.preset.article_output { 100 } else { 0 })
+    }
+
+    /// Starts saving the picture as it is now.
+    fn save(&self, transfer: &mut StyleTransfer, saver: &mut Saver, path: PathBuf) -> Result<()> {
+        let picture = transfer.image()?;
+        self.write(saver, picture, path)
+    }
+
+    fn write(&self, saver: &mut Saver, picture: Picture, path: PathBuf) -> Result<()> {
         let rounding = if self.preset.article_output { Rounding::Truncate } else { Rounding::Nearest };
+        let overwrite = self.options.overwrite;
         let software = ("Software".to_string(), format!("impasto {}", env!("CARGO_PKG_VERSION")));
-        transfer.image()?.encode_to(path, rounding, self.options.overwrite, &[software])
+        saver.start(move || picture.encode_to(&path, rounding, overwrite, &[software]))
     }
 }
 
-/// Opens what `--device` asks for, and says why where the choice was ours.
-fn device(wish: &str) -> Result<(Box<dyn Backend>, String)> {
-    let open = |choice| Gpu::new(&GpuOptions { choice, ..GpuOptions::default() });
-    Ok(match wish {
-        "cpu" => (Box::new(Cpu), String::new()),
-        "gpu" => (Box::new(open(GpuChoice::Any)?), String::new()),
-        "auto" => {
-            let adapters = adapters();
-            if adapters.iter().any(|adapter| HARDWARE.contains(&adapter.kind)) {
-                // A GPU that is there but does not open is an error, not a reason for a silent, slower run.
-                return Ok((Box::new(open(GpuChoice::Hardware)?), String::new()));
-            }
-            let why = adapters.first().map_or(" (no GPU found)".into(), |adapter| {
-                format!(" (no GPU found; {} is slower, --device gpu takes it)", adapter.name)
-            });
-            (Box::new(Cpu), why)
-        }
-        name => {
-            let choice = name.parse().map_or_else(|_| GpuChoice::Name(name.into()), GpuChoice::Index);
-            (Box::new(open(choice)?), String::new())
-        }
-    })
+/// Iterations of all scales.
+fn iterations(scales: &[Scale]) -> u32 {
+    scales.iter().map(|scale| scale.iterations).sum()
+}
+
+fn size_line(scales: &[Scale]) -> String {
+    let one = |scale: &Scale| format!("{}x{}, {} iterations", scale.width, scale.height, scale.iterations);
+    format!("size: {}", scales.iter().map(one).collect::<Vec<_>>().join(", then "))
+}
+
+/// Listens for Ctrl-C and saves pictures, while the engine has the main thread.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_io()
+        .build()
+        .map_err(|error| Error::Kernel { kernel: "tokio".into(), what: error.to_string() })
 }

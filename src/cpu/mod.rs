@@ -23,6 +23,7 @@ pub(crate) use vectorized;
 
 mod convolve;
 mod engine;
+mod instructions;
 mod matmul;
 mod winograd;
 
@@ -30,4 +31,5 @@ pub(crate) use convolve::{Linear, Rows};
 #[doc(hidden)]
 pub use engine::FaultyCpu;
 pub use engine::{Cpu, CpuEngine, CpuOracle};
+pub use instructions::instructions;
 pub(crate) use matmul::{Matrix, matmul};

@@ -12,10 +12,10 @@ use crate::recording::{Backend, Engine, Faults};
 /// Which adapter to take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum GpuChoice {
-    /// A discrete GPU, else an integrated or virtual one; never a software renderer.
+    /// A discrete GPU, else an integrated one; nothing else.
     #[default]
     Hardware,
-    /// As `Hardware`, and a software renderer where there is nothing else.
+    /// As `Hardware`, else a virtual GPU or one of unknown kind, else a software renderer.
     Any,
     /// The first adapter whose name contains this, in any case.
     Name(String),
@@ -48,10 +48,15 @@ pub struct AdapterReport {
     pub driver: String,
     /// Largest storage binding in bytes.
     pub max_binding: u64,
+    /// Largest buffer in bytes.
+    pub max_buffer: u64,
     /// Workgroup memory in bytes.
     pub workgroup_memory: u32,
-    /// Names of features that impasto knows how to use or to report.
+    /// Those of [`FEATURES`] that it has.
     pub features: Vec<&'static str>,
+    /// Shapes and types of the matrix products that subgroups can do together: `16x16x16 f16 -> f32` is M x N x K, the
+    /// elements of both factors, and those of the sum.
+    pub cooperative_matrices: Vec<String>,
 }
 
 /// An open GPU. Cheap to clone; engines made on it share its pipelines. When its device is lost, a run opens a new one,
@@ -82,8 +87,25 @@ fn enumerate() -> Vec<wgpu::Adapter> {
     pollster::block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY))
 }
 
-/// Kinds of adapter that are taken unasked, best first. A software renderer is not: the CPU engine is faster.
-pub const HARDWARE: [&str; 4] = ["discrete", "integrated", "virtual", "other"];
+/// Optional features that bear on speed, as [`AdapterReport`] names them.
+pub const FEATURES: [&str; 4] = ["f16", "subgroups", "cooperative matrices", "timestamps"];
+
+/// Kinds of adapter, best first.
+const KINDS: [&str; 5] = ["discrete", "integrated", "virtual", "other", "software"];
+/// How many of them are taken unasked. What lies behind a virtual adapter is not known, and a software renderer is
+/// slower than the CPU engine.
+const HARDWARE: usize = 2;
+
+/// Which of adapters of these kinds a choice by kind takes: the first of the best kind. `None` where it takes none, or
+/// does not go by the kind.
+pub fn preferred(kinds: &[&str], choice: &GpuChoice) -> Option<usize> {
+    let accepted = match choice {
+        GpuChoice::Hardware => &KINDS[..HARDWARE],
+        GpuChoice::Any => &KINDS[..],
+        GpuChoice::Name(_) | GpuChoice::Index(_) => return None,
+    };
+    accepted.iter().find_map(|wanted| kinds.iter().position(|kind| kind == wanted))
+}
 
 fn kind(info: &wgpu::AdapterInfo) -> &'static str {
     match info.device_type {
@@ -101,23 +123,35 @@ pub fn adapters() -> Vec<AdapterReport> {
         .iter()
         .map(|adapter| {
             let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
-            let known = [
-                (wgpu::Features::SHADER_F16, "f16"),
-                (wgpu::Features::SUBGROUP, "subgroups"),
-                (wgpu::Features::TIMESTAMP_QUERY, "timestamps"),
-                (wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, "cooperative matrices"),
+            let flags = [
+                wgpu::Features::SHADER_F16,
+                wgpu::Features::SUBGROUP,
+                wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX,
+                wgpu::Features::TIMESTAMP_QUERY,
             ];
+            let known = flags.iter().zip(FEATURES);
             AdapterReport {
                 kind: kind(&info),
                 backend: info.backend.to_string(),
                 driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
                 name: info.name,
                 max_binding: limits.max_storage_buffer_binding_size,
+                max_buffer: limits.max_buffer_size,
                 workgroup_memory: limits.max_compute_workgroup_storage_size,
-                features: known.iter().filter(|(flag, _)| features.contains(*flag)).map(|(_, name)| *name).collect(),
+                cooperative_matrices: matrices(adapter),
+                features: known.filter(|(flag, _)| features.contains(**flag)).map(|(_, name)| name).collect(),
             }
         })
         .collect()
+}
+
+fn matrices(adapter: &wgpu::Adapter) -> Vec<String> {
+    let name = |scalar: wgpu::CooperativeScalarType| format!("{scalar:?}").to_lowercase();
+    let line = |found: &wgpu::CooperativeMatrixProperties| {
+        let (from, to) = (name(found.ab_type), name(found.cr_type));
+        format!("{}x{}x{} {from} -> {to}", found.m_size, found.n_size, found.k_size)
+    };
+    adapter.cooperative_matrix_properties().iter().map(line).collect()
 }
 
 impl Gpu {
@@ -170,10 +204,10 @@ fn open(options: &GpuOptions) -> Result<(Shared, String)> {
     let mut found = enumerate();
     let names: Vec<String> = found.iter().map(|adapter| adapter.get_info().name).collect();
     let pick = match &options.choice {
-        GpuChoice::Hardware | GpuChoice::Any => (0..found.len())
-            .filter_map(|i| rank(&found[i].get_info(), options.choice == GpuChoice::Any).map(|rank| (rank, i)))
-            .min()
-            .map(|(_, i)| i),
+        GpuChoice::Hardware | GpuChoice::Any => {
+            let kinds: Vec<&str> = found.iter().map(|adapter| kind(&adapter.get_info())).collect();
+            preferred(&kinds, &options.choice)
+        }
         GpuChoice::Name(name) => {
             let wanted = name.to_lowercase();
             names.iter().position(|name| name.to_lowercase().contains(&wanted))
@@ -216,12 +250,6 @@ impl Backend for Gpu {
     fn engine(&self) -> Result<Box<dyn Engine>> {
         Ok(Box::new(GpuEngine::new(self)))
     }
-}
-
-/// Order of preference; `None` is never chosen.
-fn rank(info: &wgpu::AdapterInfo, software: bool) -> Option<usize> {
-    let hardware = HARDWARE.iter().position(|known| *known == kind(info));
-    hardware.or_else(|| software.then_some(HARDWARE.len()))
 }
 
 impl Shared {
@@ -352,5 +380,26 @@ pub(super) fn lost(what: &str) -> Error {
         // wgpu's own words may run over several lines.
         what: what.replace(char::is_control, " "),
         hint: "run again; if it happens again, update the driver or use `--device cpu`".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discrete_comes_before_integrated_and_the_rest_only_when_asked_for() {
+        for (kinds, hardware, any) in [
+            (&["software", "integrated", "discrete", "discrete"][..], Some(2), Some(2)),
+            (&["other", "software", "integrated", "virtual"], Some(2), Some(2)),
+            (&["software", "other", "virtual"], None, Some(2)),
+            (&["software", "other"], None, Some(1)),
+            (&["software", "software"], None, Some(0)),
+            (&[], None, None),
+        ] {
+            let found = [GpuChoice::Hardware, GpuChoice::Any].map(|choice| preferred(kinds, &choice));
+            assert_eq!(found, [hardware, any], "{kinds:?}");
+        }
+        assert_eq!(preferred(&["discrete"], &GpuChoice::Index(0)), None, "not a matter of kind");
     }
 }

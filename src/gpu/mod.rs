@@ -5,5 +5,5 @@ mod engine;
 mod epoch;
 mod pace;
 
-pub use context::{AdapterReport, Gpu, GpuChoice, GpuOptions, HARDWARE, adapters};
+pub use context::{AdapterReport, FEATURES, Gpu, GpuChoice, GpuOptions, adapters, preferred};
 pub use engine::GpuEngine;

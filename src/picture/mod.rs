@@ -6,6 +6,8 @@
 mod decode;
 mod encode;
 mod npy;
+mod resample;
+mod sheet;
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +15,8 @@ use image::imageops::FilterType;
 
 pub use encode::{Rounding, check_output};
 pub use npy::read_npy;
+pub(crate) use resample::{Filter, resampled};
+pub use sheet::{beside, contact_sheet};
 
 /// Longest side accepted, in pixels.
 pub const MAX_SIDE: u32 = 65_535;
@@ -81,11 +85,5 @@ impl Picture {
 
 /// `OUT_100.EXT` beside `OUT.EXT`.
 pub fn numbered(path: &Path, n: u32) -> PathBuf {
-    let mut name = path.file_stem().unwrap_or_default().to_os_string();
-    name.push(format!("_{n}"));
-    if let Some(extension) = path.extension() {
-        name.push(".");
-        name.push(extension);
-    }
-    path.with_file_name(name)
+    beside(path, &n.to_string())
 }

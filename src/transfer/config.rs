@@ -16,7 +16,7 @@ pub enum Size {
     Native,
 }
 
-/// Where the optimisation starts. Pictures are resampled to the size of the result.
+/// Where the optimisation starts. Pictures are resampled to the size of the first scale.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Init {
     /// The content picture.
@@ -26,7 +26,8 @@ pub enum Init {
     Noise,
     /// A picture.
     Picture(Picture),
-    /// Values `[H, W, 3]` with the mean already subtracted; must have the size of the result.
+    /// Values `[H, W, 3]` with the mean already subtracted; must have the size of the result, also where the run starts
+    /// at a smaller scale.
     Values {
         /// Rows.
         height: usize,
@@ -78,7 +79,7 @@ pub struct Adam {
 pub struct Config {
     /// Size of the result.
     pub size: Size,
-    /// Size of the style picture; `None` = longest side of the result x `style_scale`, never enlarged.
+    /// Size of the style picture at every scale; `None` = longest side of the scale x `style_scale`, never enlarged.
     pub style_size: Option<Size>,
     /// Scale of the style picture relative to the result.
     pub style_scale: f32,
@@ -94,8 +95,18 @@ pub struct Config {
     pub tv_weight: f32,
     /// Pooling between blocks.
     pub pooling: Pooling,
-    /// Number of steps.
+    /// Number of steps at each scale.
     pub iterations: u32,
+    /// Number of steps at the first scale, which has the whole way to go; `None` = `iterations`.
+    pub first_iterations: Option<u32>,
+    /// Coarse to fine: the longest side that no scale goes below. `None` = one scale, the result's own.
+    pub min_scale: Option<usize>,
+    /// Coarse to fine: size of a scale relative to the one before, above 1.
+    pub scale_factor: f32,
+    /// Takes Adam's moments, resampled, and its count of steps over to the next scale, as crowsonkb does, instead of
+    /// starting them afresh. A loss that is a mean has smaller gradients on more pixels, so that steps are short until
+    /// the second moment has forgotten the smaller scale: about 1 / (1 - beta2) iterations.
+    pub keep_moments: bool,
     /// The optimiser.
     pub adam: Adam,
     /// Starting point.
@@ -131,6 +142,10 @@ impl Default for Config {
             tv_weight: 2.0,
             pooling: Pooling::Average,
             iterations: 200,
+            first_iterations: None,
+            min_scale: None,
+            scale_factor: std::f32::consts::SQRT_2,
+            keep_moments: false,
             adam: Adam { learning_rate: 5.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, form: AdamForm::TensorFlow },
             init: Init::Content,
             seed: 0,
@@ -188,8 +203,18 @@ impl Config {
                 return fail(option, format!("{beta}"), "give a number from 0 up to, but not including, 1");
             }
         }
-        if self.iterations == 0 || self.iterations > 1_000_000 {
-            return fail("iterations", format!("{}", self.iterations), "give 1 to 1000000");
+        let iterations = [("iterations", Some(self.iterations)), ("first-iterations", self.first_iterations)];
+        for (option, number) in iterations {
+            if let Some(number) = number.filter(|number| !(1..=1_000_000).contains(number)) {
+                return fail(option, format!("{number}"), "give 1 to 1000000");
+            }
+        }
+        if self.min_scale == Some(0) {
+            return fail("min-scale", "0".into(), "give the longest side of the smallest scale in pixels, e.g. 128");
+        }
+        // Nearer to 1, the scales would be hundreds.
+        if !self.scale_factor.is_finite() || self.scale_factor < 1.1 {
+            return fail("scale-factor", format!("{}", self.scale_factor), "give 1.1 or more, e.g. 1.4142 or 2");
         }
         if self.tile == Some(0) {
             return fail("tile", "0".into(), "give the edge of a tile in pixels, e.g. 512");

@@ -1,7 +1,8 @@
 //! Lays a job out: sizes, buffers and recordings, before a picture is resampled or an engine made.
 
-use super::config::{Config, Init, Size};
+use super::config::{Config, Init};
 use super::losses::{ContentTerm, FeatureTarget, GramSum, StyleTerm};
+use super::scales::Scale;
 use crate::error::{Error, Result};
 use crate::kernel::Scalar;
 use crate::net::plan::{Network, TapTerm, Workspace};
@@ -19,21 +20,25 @@ pub(super) const RING: u32 = 32;
 /// Each tile adds a few dozen launches to the recording; more of them than this is a mistake.
 const MAX_TILES: usize = 4096;
 
-/// Height and width of the pictures at work.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sizes {
-    pub(super) content: [usize; 2],
-    pub(super) style: [usize; 2],
+/// One scale before a picture is resampled or an engine made: its buffers, and the recordings for the style's targets,
+/// the content's targets, and one iteration.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) scale: Scale,
+    pub(super) layout: Layout,
+    pub(super) style_pass: Recording,
+    pub(super) content_pass: Recording,
+    pub(super) step: Recording,
 }
 
-/// Everything that can be said and refused before a picture is resampled or an engine made: sizes, buffers, and the
-/// recordings for the style's targets, the content's targets, and one iteration.
-pub(super) fn lay_out(
+/// Every scale of a job, the smallest first, with everything that can be said and refused before any work; and the
+/// style, of which there is one.
+pub(super) fn lay_out<'a>(
     weights: &Weights,
     content: &Picture,
-    styles: &[Picture],
+    styles: &'a [Picture],
     config: &Config,
-) -> Result<(Sizes, Layout, [Recording; 3])> {
+) -> Result<(Vec<Stage>, &'a Picture)> {
     config.validate()?;
     let [style] = styles else {
         return Err(Error::Config {
@@ -52,13 +57,9 @@ pub(super) fn lay_out(
             });
         }
     }
-    let content_size = config.size.of(content);
-    let longest = content_size[0].max(content_size[1]) as f32 * config.style_scale;
-    let style_size = config.style_size.unwrap_or(Size::Longest((longest.round() as usize).max(1)));
-    let sizes = Sizes { content: content_size, style: style_size.of(style) };
     if let Init::Values { height, width, values } = &config.init {
-        let [rows, columns] = sizes.content;
-        if [*height, *width] != sizes.content || values.len() != rows * columns * 3 {
+        let [rows, columns] = config.size.of(content);
+        if [*height, *width] != [rows, columns] || values.len() != rows * columns * 3 {
             return Err(Error::Config {
                 option: "init",
                 what: format!("values for {width}x{height}, the result has {columns}x{rows}"),
@@ -66,20 +67,39 @@ pub(super) fn lay_out(
             });
         }
     }
-    check_indices(config, &sizes)?;
-    let mut layout = Layout::new(config, weights, sizes.content)?;
-    let recordings = [layout.style_pass(config, sizes.style)?, layout.content_pass()?, layout.step(config)?];
-    Ok((sizes, layout, recordings))
+    let scales = config.scales(content, style);
+    for scale in &scales {
+        check_indices(config, scale)?;
+    }
+    let stage = |scale: Scale| Stage::new(weights, scale, config);
+    Ok((scales.into_iter().map(stage).collect::<Result<_>>()?, style))
+}
+
+impl Stage {
+    /// Lays one scale out. `config` and `scale` have been checked; of the weights only the shapes count.
+    pub(super) fn new(weights: &Weights, scale: Scale, config: &Config) -> Result<Stage> {
+        let mut layout = Layout::new(config, weights, &scale)?;
+        let style_pass = layout.style_pass(config, [scale.style_height, scale.style_width])?;
+        let content_pass = layout.content_pass()?;
+        let step = layout.step(config)?;
+        Ok(Stage { scale, layout, style_pass, content_pass, step })
+    }
+
+    /// Bytes of all buffers.
+    pub(super) fn bytes(&self) -> u64 {
+        self.layout.work.table.total_bytes()
+    }
 }
 
 /// Kernels index with 32 bits: no map may reach 2^32 elements, neither a tile's nor the content's target.
-fn check_indices(config: &Config, sizes: &Sizes) -> Result<()> {
+fn check_indices(config: &Config, scale: &Scale) -> Result<()> {
     let elements = |[height, width]: [usize; 2], tap: Tap| {
         let side = |length: usize| length.div_ceil(1 << tap.level()) as u64;
         side(height) * side(width) * tap.channels() as u64
     };
+    let content = [scale.height, scale.width];
     let mut largest = 0;
-    for [height, width] in [sizes.content, sizes.style] {
+    for [height, width] in [content, [scale.style_height, scale.style_width]] {
         let count = config.tile.map_or(1, |tile| height.div_ceil(tile).saturating_mul(width.div_ceil(tile)));
         if count > MAX_TILES {
             return Err(Error::Config {
@@ -93,7 +113,7 @@ fn check_indices(config: &Config, sizes: &Sizes) -> Result<()> {
             largest = (0..config.depth()).map(|conv| elements(area, Tap::from_conv(conv))).fold(largest, u64::max);
         }
     }
-    let targets = config.content_layers.iter().map(|(tap, _)| elements(sizes.content, *tap));
+    let targets = config.content_layers.iter().map(|(tap, _)| elements(content, *tap));
     if let Some(elements) = targets.chain([largest]).max().filter(|elements| u32::try_from(*elements).is_err()) {
         return Err(Error::OutOfMemory {
             what: "a feature map".into(),
@@ -105,7 +125,8 @@ fn check_indices(config: &Config, sizes: &Sizes) -> Result<()> {
     Ok(())
 }
 
-/// The buffers of a job while its recordings are being written.
+/// The buffers of a scale while its recordings are being written.
+#[derive(Debug)]
 pub(super) struct Layout {
     pub(super) work: Workspace,
     pub(super) network: Network,
@@ -115,6 +136,9 @@ pub(super) struct Layout {
     pub(super) losses: Tensor,
     pub(super) ring: Tensor,
     pub(super) schedule: Tensor,
+    pub(super) m: Tensor,
+    pub(super) v: Tensor,
+    pub(super) counter: Tensor,
     pub(super) style_image: Option<Tensor>,
     pub(super) names: Vec<String>,
     pub(super) targets: Vec<Tensor>,
@@ -122,7 +146,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    fn new(config: &Config, weights: &Weights, [height, width]: [usize; 2]) -> Result<Layout> {
+    fn new(config: &Config, weights: &Weights, scale: &Scale) -> Result<Layout> {
+        let (height, width) = (scale.height, scale.width);
         let mut work = Workspace::default();
         let network = Network::new(&mut work, weights, config.depth(), config.pooling)?;
         let mut names: Vec<String> = config.content_layers.iter().map(|(tap, _)| format!("content/{tap}")).collect();
@@ -136,7 +161,10 @@ impl Layout {
         let d_image = tensor("d_image", &[height, width, 4], Purpose::Image);
         let losses = tensor("losses", &[terms], Purpose::Reduction);
         let ring = tensor("ring", &[RING as usize, terms], Purpose::Reduction);
-        let schedule = tensor("schedule", &[config.iterations as usize, 2], Purpose::Reduction);
+        let schedule = tensor("schedule", &[scale.iterations as usize, 2], Purpose::Reduction);
+        let m = tensor("m", &[height, width, 4], Purpose::Image);
+        let v = tensor("v", &[height, width, 4], Purpose::Image);
+        let counter = work.table.tensor("step", Scalar::U32, &[1], Purpose::Image);
         let contents =
             config.content_layers.iter().map(|(tap, _)| FeatureTarget::new(&mut work, *tap, height, width)).collect();
         let tiles = tiles_for(config, height, width);
@@ -150,6 +178,9 @@ impl Layout {
             losses,
             ring,
             schedule,
+            m,
+            v,
+            counter,
             style_image,
             names,
             targets,
@@ -207,21 +238,16 @@ impl Layout {
         if config.tv_weight > 0.0 {
             self.total_variation(&mut recording, config.tv_weight, terms.len())?;
         }
-        let mut table =
-            |label: &str, scalar, shape: &[usize]| self.work.table.tensor(label, scalar, shape, Purpose::Image);
-        let m = table("m", Scalar::F32, &self.image.shape);
-        let v = table("v", Scalar::F32, &self.image.shape);
-        let step = table("step", Scalar::U32, &[1]);
         let tensors = AdamTensors {
             d_image: &self.d_image,
             schedule: &self.schedule,
-            step: &step,
+            step: &self.counter,
             image: &self.image,
-            m: &m,
-            v: &v,
+            m: &self.m,
+            v: &self.v,
         };
         adam(&mut recording, tensors, config.adam.beta1, config.adam.beta2)?;
-        log_losses(&mut recording, &self.losses, &self.ring, &step)?;
+        log_losses(&mut recording, &self.losses, &self.ring, &self.counter)?;
         Ok(recording)
     }
 
@@ -252,7 +278,11 @@ mod tests {
 
     #[test]
     fn a_map_too_large_to_index_is_refused_before_anything_is_allocated() {
-        let check = |config: &Config, side| check_indices(config, &Sizes { content: [side; 2], style: [8; 2] });
+        let check = |config: &Config, side| {
+            let (style_width, style_height) = (8, 8);
+            let scale = Scale { index: 0, width: side, height: side, style_width, style_height, iterations: 1 };
+            check_indices(config, &scale)
+        };
         let whole = Config::default();
         let tiled = Config { tile: Some(512), ..Config::default() };
         assert!(check(&whole, 8191).is_ok());

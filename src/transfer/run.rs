@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::config::{AdamForm, Config, Init, Orientation};
-use super::layout::{Layout, RING, lay_out};
-use super::noise::normal;
+use super::config::Config;
+use super::layout::{RING, Stage, lay_out};
+use super::rig::{Kept, Rig};
+use super::scales::Scale;
+use super::stage::{Carry, Queue, Running};
 use crate::error::{Error, Result};
-use crate::picture::Picture;
-use crate::recording::{Backend, BufferTable, Engine, Program, Recording, Tensor};
+use crate::picture::{Filter, Picture, resampled};
+use crate::recording::{Backend, BufferTable, Recording, Submissions};
 use crate::weights::Weights;
 
 /// No picture is this far from 0..255 unless the optimiser diverged.
@@ -19,8 +21,10 @@ const BATCH: Duration = Duration::from_millis(100);
 /// What an iteration found, before it changed the picture.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// From 0.
+    /// From 0, through all scales.
     pub iteration: u32,
+    /// The scale that it belongs to.
+    pub scale: Scale,
     /// Sum of all terms.
     pub total_loss: f64,
     /// Since the run was set up.
@@ -36,20 +40,30 @@ impl Report {
     }
 }
 
+/// What one scale of a run does and needs.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Sizes and number of iterations.
+    pub scale: Scale,
+    /// One iteration.
+    pub step: Recording,
+    /// Every buffer. Those of the next scale take their place: the scales' memory does not add up.
+    pub buffers: BufferTable,
+}
+
 /// A style transfer on one engine. Dropping it frees everything it holds.
 #[derive(Debug)]
 pub struct StyleTransfer {
-    engine: Box<dyn Engine>,
-    config: Config,
-    table: BufferTable,
-    step_recording: Recording,
-    step: Program,
-    image: Tensor,
-    d_image: Tensor,
-    ring: Tensor,
+    rig: Rig,
+    scales: Vec<Scale>,
+    running: Running,
+    /// What the scale at work began with; `None` for the first.
+    from: Option<Carry>,
+    /// The last state of the scale at work that was looked at.
+    kept: Option<Kept>,
+    /// What the scale at work has left, from its end until the next one has begun.
+    left: Option<Carry>,
     mean: [f32; 3],
-    height: usize,
-    width: usize,
     names: Arc<[String]>,
     iteration: u32,
     /// The term that stopped being finite, and when.
@@ -59,9 +73,14 @@ pub struct StyleTransfer {
 }
 
 impl StyleTransfer {
-    /// Sets a run up: resamples the pictures, allocates every buffer, measures the targets, writes the start.
+    /// Sets a run up: resamples the pictures, allocates every buffer of the first scale, measures its targets, writes
+    /// the start. Where the device has no room for the largest scale, it is laid out in smaller tiles, and
+    /// [`StyleTransfer::notes`] says so.
     ///
     /// `weights` must reach down to [`Config::depth`]. Exactly one style picture is supported so far.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where no smaller tile helps, [`Error::DeviceLost`] where the device is lost twice.
     pub fn new(
         backend: &dyn Backend,
         weights: &Weights,
@@ -69,78 +88,63 @@ impl StyleTransfer {
         styles: &[Picture],
         config: Config,
     ) -> Result<StyleTransfer> {
-        let (sizes, layout, [style_pass, content_pass, step_recording]) = lay_out(weights, content, styles, &config)?;
-        let Layout { work, network, image, d_image, ring, schedule, names, style_image, .. } = layout;
-        let content = content.resized(sizes.content[1], sizes.content[0]);
-        let style = styles.first().map(|style| style.resized(sizes.style[1], sizes.style[0]));
+        let (stages, style) = lay_out(weights, content, styles, &config)?;
+        let scales = stages.iter().map(|stage| stage.scale).collect();
+        let names = stages.first().map(|stage| stage.layout.names.clone()).unwrap_or_default();
+        let queue = Queue::new(stages, weights, content, style, &config);
         let mean = config.mean.unwrap_or(weights.mean);
-        let start_values = start_values(&config, &content, mean);
-
-        let mut engine = backend.engine()?;
-        engine.allocate(&work.table)?;
-        match config.orientation {
-            Orientation::True => network.upload(engine.as_mut(), weights)?,
-            Orientation::Article => network.upload(engine.as_mut(), &weights.clone().transposed())?,
-        }
-        if let (Some(style_image), Some(style)) = (style_image, style) {
-            engine.write(style_image.buffer, &padded_pixels(&style.rgb, mean))?;
-        }
-        let style_pass = engine.prepare(&style_pass)?;
-        engine.run(style_pass, 1)?;
-        engine.write(image.buffer, &padded_pixels(&content.rgb, mean))?;
-        let content_pass = engine.prepare(&content_pass)?;
-        engine.run(content_pass, 1)?;
-        engine.write(image.buffer, &start_values)?;
-        engine.write(schedule.buffer, &schedule_values(&config))?;
-        let step = engine.prepare(&step_recording)?;
-
+        let mut rig = Rig::new(backend.engine()?, queue, config);
+        rig.attempt(|rig| rig.queue.check_room(rig.engine.as_mut()))?;
+        let running = rig.attempt(|rig| rig.begin(0, 0, None))?;
         Ok(StyleTransfer {
-            engine,
-            table: work.table,
-            step_recording,
-            step,
-            image,
-            d_image,
-            ring,
+            rig,
+            scales,
+            running,
+            from: None,
+            kept: None,
+            left: None,
             mean,
-            height: content.height,
-            width: content.width,
             names: names.into(),
             iteration: 0,
             diverged: None,
             batch: 1,
             start: Instant::now(),
-            config,
         })
     }
 
-    /// What [`StyleTransfer::new`] would run in every iteration and the buffers it would allocate, without a device.
-    pub fn plan(
-        weights: &Weights,
-        content: &Picture,
-        styles: &[Picture],
-        config: &Config,
-    ) -> Result<(Recording, BufferTable)> {
-        let (_, layout, [_, _, step]) = lay_out(weights, content, styles, config)?;
-        Ok((step, layout.work.table))
+    /// What every scale's iterations would run and the buffers they need, the smallest scale first, without a device.
+    pub fn plan(weights: &Weights, content: &Picture, styles: &[Picture], config: &Config) -> Result<Vec<Plan>> {
+        let (stages, _) = lay_out(weights, content, styles, config)?;
+        let plan = |stage: Stage| Plan { scale: stage.scale, step: stage.step, buffers: stage.layout.work.table };
+        Ok(stages.into_iter().map(plan).collect())
     }
 
-    /// Runs up to `limit` further iterations, as many as fit in about 100 ms and at least one, and reports each.
-    /// Empty when the run is complete. Afterwards [`StyleTransfer::image`] is the picture after the last one reported,
+    /// Runs up to `limit` further iterations, as many as fit in about 100 ms and at least one, and reports each. All are
+    /// of one scale; the next scale begins with the call after its end. Empty when the run is complete. Afterwards [`StyleTransfer::image`] is the picture after the last one reported,
     /// unless the run diverged.
     ///
     /// # Errors
     /// [`Error::NonFinite`] once a loss is NaN or infinite: the iterations before it are reported first, and every later
-    /// call fails alike.
+    /// call fails alike. Where the next scale cannot begin, [`StyleTransfer::image`] still has the picture, and a later
+    /// call tries again.
+    ///
+    /// A lost device is opened again once, and the run goes on from the state of some seconds before: each iteration is
+    /// reported once all the same, and the same device gives the same bits. [`Error::DeviceLost`] if it is lost again
+    /// before there is a new state, or is a host's own: [`StyleTransfer::last_good`] is what is left.
     pub fn advance(&mut self, limit: u32) -> Result<Vec<Report>> {
         self.check_diverged()?;
-        let count = self.batch.min(limit).min(self.config.iterations - self.iteration);
+        if limit > 0 && self.iteration == self.running.end() && self.next().is_some() {
+            self.next_scale()?;
+        }
+        let count = self.batch.min(limit).min(self.running.end() - self.iteration);
         if count == 0 {
             return Ok(Vec::new());
         }
         let begin = Instant::now();
-        self.engine.run(self.step, count)?;
-        let ring = self.engine.read(self.ring.buffer)?;
+        let ring = self.surviving(|job| {
+            job.rig.engine.run(job.running.step, count)?;
+            job.rig.engine.read(job.running.ring.buffer)
+        })?;
         let took = begin.elapsed();
         if took < BATCH / 2 && count == self.batch {
             self.batch = (self.batch * 2).min(RING);
@@ -149,7 +153,7 @@ impl StyleTransfer {
         }
         let mut reports = Vec::new();
         for iteration in self.iteration..self.iteration + count {
-            let row = (iteration % RING) as usize * self.names.len();
+            let row = ((iteration - self.running.first) % RING) as usize * self.names.len();
             let values = ring[row..row + self.names.len()].to_vec();
             if let Some((name, _)) = self.names.iter().zip(&values).find(|(_, value)| !value.is_finite()) {
                 self.diverged = Some((name.clone(), iteration));
@@ -157,6 +161,7 @@ impl StyleTransfer {
             }
             reports.push(Report {
                 iteration,
+                scale: self.running.scale,
                 total_loss: values.iter().map(|value| f64::from(*value)).sum(),
                 elapsed: self.start.elapsed(),
                 names: self.names.clone(),
@@ -167,7 +172,53 @@ impl StyleTransfer {
         if reports.is_empty() {
             self.check_diverged()?;
         }
+        if self.diverged.is_none() && self.rig.look_is_due() {
+            // If this fails there is an older state, and the next call meets the same failure.
+            if let Ok(Some(kept)) = self.rig.look(&self.running, self.iteration) {
+                self.kept = Some(kept);
+            }
+        }
         Ok(reports)
+    }
+
+    /// Runs `work`, which begins at the state after the iterations done. If the engine fails and can be put right, it is
+    /// brought to that state again and `work` repeated.
+    fn surviving<R>(&mut self, mut work: impl FnMut(&mut StyleTransfer) -> Result<R>) -> Result<R> {
+        let mut result = work(self);
+        while let Err(error) = result {
+            self.rig.survive(error)?;
+            let StyleTransfer { rig, running, from, kept, iteration, .. } = self;
+            result = match rig.restore(running, from.as_ref(), kept.as_ref(), *iteration) {
+                Ok(()) => work(self),
+                Err(error) => Err(error),
+            };
+        }
+        result
+    }
+
+    /// The index of the scale after the one at work.
+    fn next(&self) -> Option<usize> {
+        Some(self.running.scale.index + 1).filter(|next| *next < self.rig.queue.len())
+    }
+
+    fn next_scale(&mut self) -> Result<()> {
+        let Some(next) = self.next() else { return Ok(()) };
+        if self.left.is_none() {
+            let image = self.values()?;
+            let moments = self.surviving(|job| {
+                let (Running { m, v, .. }, engine) = (&job.running, job.rig.engine.as_mut());
+                let keep = job.rig.config.keep_moments;
+                keep.then(|| Ok([engine.read(m.buffer)?, engine.read(v.buffer)?])).transpose()
+            })?;
+            self.left = Some(Carry { image, moments, size: self.running.size() });
+        }
+        let (first, left) = (self.iteration, self.left.as_ref());
+        self.running = self.rig.attempt(|rig| rig.begin(next, first, left))?;
+        self.rig.trust();
+        self.from = self.left.take();
+        self.kept = None;
+        self.batch = 1;
+        Ok(())
     }
 
     fn check_diverged(&self) -> Result<()> {
@@ -193,24 +244,80 @@ impl StyleTransfer {
         })
     }
 
-    /// The picture as it is now: RGB on the 0..255 scale, not clipped.
+    /// The picture as it is now: RGB on the 0..255 scale, not clipped, in the size of the result: at a smaller scale it
+    /// is enlarged (bicubic).
     ///
     /// # Errors
     /// [`Error::NonFinite`] if a loss stopped being finite, or the picture itself ran away: a ReLU may turn NaN into
     /// zero, so finite losses do not vouch for it.
     pub fn image(&mut self) -> Result<Picture> {
         self.check_diverged()?;
-        let values = self.engine.read(self.image.buffer)?;
+        let values = match &self.left {
+            Some(left) => left.image.clone(),
+            None => self.values()?,
+        };
+        Ok(self.picture(&values, self.running.size()))
+    }
+
+    /// The picture of the last state that the device has vouched for, in the size of the result, and the number of
+    /// iterations before it: what is left when [`StyleTransfer::advance`] and [`StyleTransfer::image`] fail for good.
+    /// `None` where no state was looked at yet.
+    pub fn last_good(&self) -> Option<(u32, Picture)> {
+        match (&self.left, &self.kept, &self.from) {
+            (Some(left), _, _) => Some((self.iteration, self.picture(&left.image, left.size))),
+            (None, Some(kept), _) => Some((kept.iteration, self.picture(kept.image(), self.running.size()))),
+            (None, None, Some(from)) => Some((self.running.first, self.picture(&from.image, from.size))),
+            (None, None, None) => None,
+        }
+    }
+
+    /// `[H, W, 4]` with the mean subtracted, as a picture in the size of the result.
+    fn picture(&self, values: &[f32], size: [usize; 2]) -> Picture {
+        let (width, height) = self.size();
+        let values = resampled(values, size, [height, width], 4, Filter::Bicubic);
+        let rgb = values.chunks_exact(4).flat_map(|p| [0, 1, 2].map(|c| p[c] + self.mean[c])).collect();
+        Picture { width, height, rgb }
+    }
+
+    /// What was done since the last call about failures that the run survived, in sentences for people: smaller tiles
+    /// where memory ran out, a device that was opened again.
+    pub fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.rig.notes)
+    }
+
+    /// Edge of the tiles in pixels; smaller than [`Config::tile`] where memory ran out.
+    pub fn tile(&self) -> Option<usize> {
+        self.rig.config.tile
+    }
+
+    /// What the engine's submissions took so far; `None` on the CPU engine.
+    pub fn submissions(&self) -> Option<Submissions> {
+        self.rig.engine.submissions()
+    }
+
+    /// Least time between two states that the run could go on from, 5 s unless a test wants another.
+    #[doc(hidden)]
+    pub fn keep_state_every(&mut self, interval: Duration) {
+        self.rig.keep_every(interval);
+    }
+
+    /// The picture at the scale at work, `[H, W, 4]` with the mean subtracted.
+    fn values(&mut self) -> Result<Vec<f32>> {
+        let values = self.surviving(|job| job.rig.engine.read(job.running.image.buffer))?;
         if values.iter().any(|value| value.is_nan() || value.abs() > RUNAWAY) {
             return Err(diverged("the picture".into(), self.iteration));
         }
-        let rgb = values.chunks_exact(4).flat_map(|p| [0, 1, 2].map(|c| p[c] + self.mean[c])).collect();
-        Ok(Picture { width: self.width, height: self.height, rgb })
+        Ok(values)
     }
 
-    /// Gradient of the loss with respect to the picture at the last iteration, `[H, W, 3]`.
+    /// Gradient of the loss with respect to the picture at the last iteration, `[H, W, 3]` in the size of its scale.
     pub fn gradient(&mut self) -> Result<Vec<f32>> {
-        let values = self.engine.read(self.d_image.buffer)?;
+        if self.left.is_some() {
+            // The scale that could not begin has taken the buffers.
+            self.next_scale()?;
+        }
+        // Not repeated after a failure: the state alone does not say what its last gradient was.
+        let values = self.rig.engine.read(self.running.d_image.buffer)?;
         Ok(values.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect())
     }
 
@@ -221,58 +328,31 @@ impl StyleTransfer {
 
     /// Width and height of the result.
     pub fn size(&self) -> (usize, usize) {
-        (self.width, self.height)
+        let scale = self.scales.last().unwrap_or(&self.running.scale);
+        (scale.width, scale.height)
+    }
+
+    /// Every scale of the run, the smallest first.
+    pub fn scales(&self) -> &[Scale] {
+        &self.scales
     }
 
     /// Device and engine, for people.
     pub fn device(&self) -> String {
-        self.engine.describe()
+        self.rig.engine.describe()
     }
 
-    /// What one iteration does: for profiles and `--dump-plan`.
+    /// What one iteration does at the scale at work: for profiles.
     pub fn recording(&self) -> &Recording {
-        &self.step_recording
+        &self.running.recording
     }
 
-    /// Every buffer of the job.
+    /// Every buffer of the scale at work.
     pub fn buffers(&self) -> &BufferTable {
-        &self.table
+        &self.running.table
     }
 }
 
 fn diverged(term: String, iteration: u32) -> Error {
     Error::NonFinite { term, iteration, hint: "lower --learning-rate, or the weights of the losses".into() }
-}
-
-/// `[H, W, 3]` minus the mean, as `[H, W, 4]` with a zero in the fourth channel.
-fn padded_pixels(rgb: &[f32], mean: [f32; 3]) -> Vec<f32> {
-    rgb.chunks_exact(3).flat_map(|p| [p[0] - mean[0], p[1] - mean[1], p[2] - mean[2], 0.0]).collect()
-}
-
-/// The start as `[H, W, 4]`; its size has been checked.
-fn start_values(config: &Config, content: &Picture, mean: [f32; 3]) -> Vec<f32> {
-    let (height, width) = (content.height, content.width);
-    match &config.init {
-        Init::Content => padded_pixels(&content.rgb, mean),
-        Init::Noise => padded_pixels(&normal(config.seed, height * width * 3), [0.0; 3]),
-        Init::Picture(picture) => padded_pixels(&picture.resized(width, height).rgb, mean),
-        Init::Values { values, .. } => padded_pixels(values, [0.0; 3]),
-    }
-}
-
-/// `(rate, epsilon)` of every iteration, in double precision: see `shaders/adam.wgsl`.
-fn schedule_values(config: &Config) -> Vec<f32> {
-    let adam = &config.adam;
-    let (beta1, beta2) = (f64::from(adam.beta1), f64::from(adam.beta2));
-    (1..=config.iterations)
-        .flat_map(|t| {
-            let correction = (1.0 - beta2.powf(f64::from(t))).sqrt();
-            let rate = f64::from(adam.learning_rate) * correction / (1.0 - beta1.powf(f64::from(t)));
-            let epsilon = match adam.form {
-                AdamForm::TensorFlow => f64::from(adam.epsilon),
-                AdamForm::Standard => f64::from(adam.epsilon) * correction,
-            };
-            [rate as f32, epsilon as f32]
-        })
-        .collect()
 }

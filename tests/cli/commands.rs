@@ -18,7 +18,7 @@ fn help_and_version_are_printed_to_standard_output() {
 #[test]
 fn every_option_has_help_text() {
     let folder = Folder::new();
-    for (command, least) in [("stylize", 29), ("demo", 28), ("devices", 1), ("presets", 1), ("weights fetch", 8)] {
+    for (command, least) in [("stylize", 34), ("demo", 33), ("devices", 1), ("presets", 1), ("weights fetch", 8)] {
         let help = folder.done(&format!("{command} --help")).stdout;
         let (_, options) = help.split_once("Options:\n").unwrap();
         let lines: Vec<&str> = options.lines().collect();
@@ -75,11 +75,47 @@ fn a_reader_that_has_gone_is_no_error() {
 #[test]
 fn the_demo_needs_no_file() {
     let folder = Folder::new();
-    let ended = folder.done("demo --size 48 -n 2 --device cpu -o painted.png");
-    assert!(ended.stderr.contains("wrote painted.png\nyour own: impasto stylize PHOTO"), "{}", ended.stderr);
-    let picture = image::open(folder.path("painted.png")).unwrap();
-    assert_eq!(picture.width().max(picture.height()), 48);
+    let ended = folder.done("demo --size 48 --min-scale 24 -n 2 --device cpu -o painted.png");
+    assert!(ended.stderr.contains("size: 24x24, 2 iterations, then 48x48, 2 iterations\n"), "{}", ended.stderr);
+    let wrote = "wrote painted.png\nwrote painted_sheet.png: content, style, result\nnext, your own pictures: ";
+    assert!(ended.stderr.contains(wrote), "{}", ended.stderr);
+    let picture = image::open(folder.path("painted.png")).unwrap().into_rgb8();
+    assert_eq!(picture.dimensions(), (48, 48));
+    // Both bundled pictures are square.
+    let sheet = image::open(folder.path("painted_sheet.png")).unwrap().into_rgb8();
+    assert_eq!(sheet.dimensions(), (3 * 48 + 2 * 4, 48));
+    assert!((0..48).all(|y| (0..48).all(|x| sheet.get_pixel(104 + x, y) == picture.get_pixel(x, y))));
     let quiet = folder.done("demo --size 16 -n 1 --device cpu --quiet");
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
-    assert!(image::open(folder.path("demo.png")).is_ok(), "demo.png is the default");
+    for name in ["demo.png", "demo_sheet.png"] {
+        assert!(image::open(folder.path(name)).is_ok(), "{name} is the default");
+    }
+    assert_eq!(folder.names().len(), 6);
+}
+
+#[test]
+fn the_demo_replaces_neither_of_its_files() {
+    let folder = Folder::new();
+    folder.write("demo_sheet.png", "old");
+    let hint = "pass --overwrite to replace it, or choose another name";
+    folder.refuses("demo --size 16 -n 1 --device cpu", 1, "output demo_sheet.png: already exists", hint);
+    folder.done("demo --size 16 -n 1 --device cpu --overwrite");
+    let twice = "is named for two of the run's files";
+    let error = format!("output demo_sheet.png: {twice}");
+    let hint = "choose another name: this one is never replaced";
+    folder.refuses("demo --size 16 -n 1 --device cpu --overwrite --log demo_sheet.png", 1, &error, hint);
+}
+
+#[test]
+fn a_run_says_what_it_uses_and_why() {
+    let folder = Folder::new();
+    let said = folder.stylize("-n 1 --size 16 --threads 1 -o out.png").stderr;
+    assert!(said.contains("\ndevice: CPU engine (f32, 1 threads) (--device cpu)\n"), "{said}");
+    // Whatever this machine has.
+    let said = folder.done("demo --size 16 -n 1 --device auto").stderr;
+    assert!(said.lines().any(|line| line.starts_with("device: ") && line.contains(" (auto: ")), "{said}");
+    for threads in ["0", "-1", "1025", "many"] {
+        let run = format!("stylize content.png -s style.png -o new.png --threads {threads}");
+        assert_eq!(folder.run(&run).code, Some(2), "{threads}");
+    }
 }

@@ -83,6 +83,22 @@ fn ctrl_c_saves_the_picture_so_far_and_exits_with_130() {
 }
 
 #[test]
+fn ctrl_c_at_a_small_scale_saves_the_picture_in_the_size_of_the_result() {
+    let folder = Folder::new();
+    let run = "stylize content.png -s style.png --device cpu -n 1000000 --min-scale 40 --scale-factor 2 --size 160x112";
+    let mut running = Running::start(&mut folder.command(&format!("{run} --print-every 1 -o out.png --log log.jsonl")));
+    running.wait_for("2/3000000  40x28  loss ");
+    running.interrupt();
+    let said = running.wait_for("interrupted after ");
+    assert_eq!(running.exit_code(), Some(130));
+    let done = log(&folder.path("log.jsonl")).len();
+    let so_far = "the picture so far, enlarged from 40x28 to 160x112, is in out.png";
+    assert_eq!(said, format!("interrupted after {done} of 3000000 iterations; {so_far}"));
+    let picture = image::open(folder.path("out.png")).unwrap();
+    assert_eq!((picture.width(), picture.height()), (160, 112));
+}
+
+#[test]
 fn a_quiet_run_still_says_where_the_picture_is() {
     let folder = Folder::new();
     let run = "stylize content.png -s style.png --device cpu -n 1000000 --quiet --save-every 1 -o out.png";

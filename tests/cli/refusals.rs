@@ -123,6 +123,8 @@ fn a_wrong_option_is_named_with_the_remedy() {
     for (options, error, hint) in [
         ("--preset nope", "preset: there is no preset `nope`", "`impasto presets` lists them"),
         ("-n 0", "iterations: 0", "give 1 to 1000000"),
+        ("--first-iterations 0", "first-iterations: 0", "give 1 to 1000000"),
+        ("--scale-factor 1", "scale-factor: 1", "give 1.1 or more, e.g. 1.4142 or 2"),
         ("--tv-weight NaN", "tv-weight: NaN", not_negative),
         ("--content-weight -1", "content-weight: -1", not_negative),
         ("--style-weight inf", "style-weight: inf", not_negative),
@@ -170,6 +172,7 @@ fn an_argument_that_cannot_be_read_is_named_with_what_can() {
         ("--size", "large", "<SIZE>", sizes),
         ("--mean", "1,2", "<vgg|N|R,G,B>", means),
         ("--mean", "-1,x,3", "<vgg|N|R,G,B>", means),
+        ("--min-scale", "0", "<N|none>", "give the longest side of the smallest scale, e.g. 128, or none"),
         ("--tile", "0", "<N|auto>", "give the edge of a tile in pixels, 32 or more, e.g. 512, or auto"),
         (
             "--style-layers",

@@ -89,6 +89,51 @@ fn pictures_on_the_way_are_saved_under_numbered_names() {
 }
 
 #[test]
+fn coarse_to_fine_every_picture_has_the_size_of_the_result_and_the_log_names_the_scale() {
+    let folder = Folder::new();
+    let scales = "-n 2 --first-iterations 3 --size 32x24 --min-scale 16 --scale-factor 2";
+    let ended = folder.stylize(&format!("{scales} --save-every 2 -o out.png --log log.jsonl --print-every 5"));
+    assert!(ended.stderr.contains("\nsize: 16x12, 3 iterations, then 32x24, 2 iterations\n"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("\n5/5  32x24  loss "), "{}", ended.stderr);
+    for name in ["out_2.png", "out_4.png", "out.png"] {
+        pixels(&folder.path(name), (32, 24));
+    }
+    assert_eq!(folder.names().len(), 6);
+    let objects = log(&folder.path("log.jsonl"));
+    let found: Vec<_> = objects.iter().map(|object| object["scale"].as_str().unwrap()).collect();
+    assert_eq!(found, ["16x12", "16x12", "16x12", "32x24", "32x24"]);
+    let plan = folder.stylize(&format!("{scales} -o none.png --dump-plan")).stdout;
+    for start in ["16x12, 3 iterations\nstep: ", "32x24, 2 iterations\nstep: "] {
+        assert_eq!(plan.matches(start).count(), 1, "{plan}");
+    }
+    // One number that a user gives holds for every scale; a size below the smallest scale leaves one.
+    let draft = "--preset draft --min-scale 16";
+    let ended = folder.stylize(&format!("{draft} --size 32x24 -n 2 -o draft.png"));
+    assert!(ended.stderr.contains("\nsize: 16x12, 2 iterations, then 32x24, 2 iterations\n"), "{}", ended.stderr);
+    let ended = folder.stylize(&format!("{draft} --size 15 -n 2 -o small.png"));
+    assert!(ended.stderr.contains("\nsize: 15x11, 2 iterations\n"), "{}", ended.stderr);
+    let ended = folder.stylize(&format!("{draft} --min-scale none -n 2 -o one.png").replace("--min-scale 16 ", ""));
+    assert!(ended.stderr.contains("\nsize: 40x28, 2 iterations\n"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_picture_on_the_way_that_cannot_be_saved_fails_the_run() {
+    let folder = Folder::new();
+    let run = "-n 4000 --size 16 --save-every 500 --quiet -o out.png";
+    let mut command = folder.command(&format!("stylize content.png -s style.png {CHEAP} {run}"));
+    let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while !folder.path("out_500.png").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    folder.write("out_2000.png", "someone else's");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("error: output out_2000.png: already exists\n"), "{stderr}");
+    assert_eq!(folder.read("out_2000.png"), b"someone else's");
+}
+
+#[test]
 fn the_article_prints_its_lines_alone_and_they_agree_with_the_log() {
     let folder = Folder::new();
     let article = "stylize content.png -s style.png --preset article --weights builtin --device cpu --size 32x32 -n 3";

@@ -1,0 +1,83 @@
+//! Seconds per iteration of a whole job, as the peer of `against_pytorch.py` counts them.
+//!
+//! `cargo bench --bench iteration -- --config article --size 224 --iters 50 --device cpu`
+//!
+//! `article`: content relu1_2, style relu1_2 relu2_2 relu3_2, max pooling. `classic`: content relu4_2, style relu1_1 …
+//! relu5_1. The built-in network's filters and noise for pictures: the time does not depend on them. Prints one JSON
+//! object with the median over 5 blocks of iterations.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a bench is run by hand")]
+
+use std::time::Instant;
+
+use impasto::cpu::Cpu;
+use impasto::gpu::{Gpu, GpuChoice, GpuOptions};
+use impasto::net::plan::Pooling;
+use impasto::picture::Picture;
+use impasto::recording::Backend;
+use impasto::transfer::{Config, Init, Size, StyleTransfer};
+use impasto::weights::builtin::builtin;
+
+fn layers(names: &str) -> Vec<(impasto::net::vgg19::Tap, f32)> {
+    names.split(' ').map(|name| (name.parse().unwrap(), 1.0)).collect()
+}
+
+fn noise(side: usize, seed: usize) -> Picture {
+    let value = |i: usize| ((i * 2_654_435_761 + seed * 40_503) >> 7) % 256;
+    Picture { width: side, height: side, rgb: (0..side * side * 3).map(|i| value(i) as f32).collect() }
+}
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let option = |name: &str, default: &str| {
+        let at = arguments.iter().position(|argument| argument == name);
+        at.and_then(|at| arguments.get(at + 1)).map_or(default.to_string(), String::clone)
+    };
+    let (config, device) = (option("--config", "article"), option("--device", "cpu"));
+    let (size, iters): (usize, usize) =
+        (option("--size", "224").parse().unwrap(), option("--iters", "50").parse().unwrap());
+    let (content, style) = match config.as_str() {
+        "article" => ("relu1_2", "relu1_2 relu2_2 relu3_2"),
+        "classic" => ("relu4_2", "relu1_1 relu2_1 relu3_1 relu4_1 relu5_1"),
+        other => panic!("no config {other}: article or classic"),
+    };
+    let block = (iters / 5).max(1);
+    let settings = Config {
+        size: Size::Exact(size, size),
+        style_size: Some(Size::Exact(size, size)),
+        content_layers: layers(content),
+        style_layers: layers(style),
+        pooling: Pooling::Max,
+        tv_weight: 0.0,
+        init: Init::Noise,
+        iterations: (3 + 5 * block) as u32,
+        ..Config::default()
+    };
+    let backend: Box<dyn Backend> = match device.as_str() {
+        "cpu" => Box::new(Cpu),
+        "gpu" => Box::new(Gpu::new(&GpuOptions { choice: GpuChoice::Any, ..GpuOptions::default() }).unwrap()),
+        other => panic!("no device {other}: cpu or gpu"),
+    };
+    let weights = builtin(settings.depth());
+    let mut job = StyleTransfer::new(backend.as_ref(), &weights, &noise(size, 1), &[noise(size, 2)], settings).unwrap();
+    let gflop = 1e-9 * job.recording().flops() as f64;
+    let mut run = |count: usize| {
+        let mut left = count as u32;
+        while left > 0 {
+            left -= job.advance(left).unwrap().len() as u32;
+        }
+    };
+    run(3);
+    let mut times: Vec<f64> = (0..5)
+        .map(|_| {
+            let begin = Instant::now();
+            run(block);
+            begin.elapsed().as_secs_f64() / block as f64
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    let report = serde_json::json!({
+        "config": config, "size": size, "device": job.device(), "seconds_per_iteration": times[2],
+        "fastest": times[0], "slowest": times[4], "gflop_per_iteration": gflop,
+    });
+    println!("{report}");
+}

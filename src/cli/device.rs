@@ -1,0 +1,121 @@
+//! Which device a run takes, and the sentence that says why.
+
+use impasto::cpu::Cpu;
+use impasto::error::{Error, Result};
+use impasto::gpu::{AdapterReport, Gpu, GpuChoice, GpuOptions, adapters, preferred};
+use impasto::recording::Backend;
+
+/// What runs a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pick {
+    Cpu,
+    Gpu(GpuChoice),
+}
+
+/// Opens what `--device` asks for. The second part says why it is this one.
+pub(crate) fn open(wish: &str) -> Result<(Box<dyn Backend>, String)> {
+    // The CPU engine needs no driver looked for.
+    let adapters = if wish == "cpu" { Vec::new() } else { adapters() };
+    let (pick, why) = pick(wish, &adapters);
+    let backend: Box<dyn Backend> = match pick {
+        Pick::Cpu => Box::new(Cpu),
+        Pick::Gpu(choice) => Box::new(Gpu::new(&GpuOptions { choice, ..GpuOptions::default() })?),
+    };
+    Ok((backend, why))
+}
+
+/// A GPU that is there but does not open is an error, not a reason for a silent, slower run: `auto` does not try again.
+fn pick(wish: &str, adapters: &[AdapterReport]) -> (Pick, String) {
+    let kinds: Vec<&str> = adapters.iter().map(|adapter| adapter.kind).collect();
+    match wish {
+        "cpu" => (Pick::Cpu, "--device cpu".into()),
+        "gpu" => {
+            let taken = preferred(&kinds, &GpuChoice::Any).map(|at| kinds[at]);
+            let why = match taken {
+                Some("software") => "--device gpu, and a software renderer is all there is; --device cpu is faster",
+                _ => "--device gpu",
+            };
+            (Pick::Gpu(GpuChoice::Any), why.into())
+        }
+        "auto" => match preferred(&kinds, &GpuChoice::Hardware) {
+            Some(at) => (Pick::Gpu(GpuChoice::Hardware), format!("auto: the first {} GPU", kinds[at])),
+            None => {
+                let rest = match preferred(&kinds, &GpuChoice::Any) {
+                    None => "no GPU found".into(),
+                    Some(at) if kinds[at] == "software" => {
+                        format!("no GPU found; {} is slower, --device gpu takes it", adapters[at].name)
+                    }
+                    Some(at) => {
+                        format!("no discrete or integrated GPU found; --device gpu takes {}", adapters[at].name)
+                    }
+                };
+                (Pick::Cpu, format!("auto: {rest}"))
+            }
+        },
+        name => {
+            let choice = name.parse().map_or_else(|_| GpuChoice::Name(name.into()), GpuChoice::Index);
+            (Pick::Gpu(choice), format!("--device {name}"))
+        }
+    }
+}
+
+/// Gives the CPU engine this many threads. Must come before anything has used them.
+pub(crate) fn set_threads(threads: Option<u16>) -> Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global().map_err(|error| Error::Config {
+        option: "threads",
+        what: format!("{threads}: {error}"),
+        hint: "give fewer, or leave it out".into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(name: &str, kind: &'static str) -> AdapterReport {
+        AdapterReport {
+            name: name.into(),
+            backend: "vulkan".into(),
+            kind,
+            driver: String::new(),
+            max_binding: 0,
+            max_buffer: 0,
+            workgroup_memory: 0,
+            features: Vec::new(),
+            cooperative_matrices: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_choice_says_why() {
+        let llvmpipe = || adapter("llvmpipe", "software");
+        let venus = || adapter("venus", "virtual");
+        let laptop = || vec![llvmpipe(), adapter("iris", "integrated"), adapter("arc", "discrete")];
+        let gpu = Pick::Gpu;
+        for (wish, adapters, expected, why) in [
+            ("auto", laptop(), gpu(GpuChoice::Hardware), "auto: the first discrete GPU"),
+            ("auto", laptop()[..2].to_vec(), gpu(GpuChoice::Hardware), "auto: the first integrated GPU"),
+            ("auto", vec![llvmpipe()], Pick::Cpu, "auto: no GPU found; llvmpipe is slower, --device gpu takes it"),
+            (
+                "auto",
+                vec![llvmpipe(), venus()],
+                Pick::Cpu,
+                "auto: no discrete or integrated GPU found; --device gpu takes venus",
+            ),
+            ("auto", vec![], Pick::Cpu, "auto: no GPU found"),
+            ("cpu", laptop(), Pick::Cpu, "--device cpu"),
+            ("gpu", laptop(), gpu(GpuChoice::Any), "--device gpu"),
+            (
+                "gpu",
+                vec![llvmpipe()],
+                gpu(GpuChoice::Any),
+                "--device gpu, and a software renderer is all there is; --device cpu is faster",
+            ),
+            ("iris", laptop(), gpu(GpuChoice::Name("iris".into())), "--device iris"),
+            ("1", laptop(), gpu(GpuChoice::Index(1)), "--device 1"),
+        ] {
+            assert_eq!(pick(wish, &adapters), (expected, why.to_string()), "{wish} of {adapters:?}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! One scale at work: what is allocated and uploaded when its turn comes, and what it leaves to the next one.
+
+use super::config::{AdamForm, Config, Init, Orientation};
+use super::layout::{Layout, Stage};
+use super::noise::normal;
+use super::scales::Scale;
+use crate::error::{Error, Result};
+use crate::picture::{Filter, Picture, resampled};
+use crate::recording::{BufferTable, Engine, Program, Recording, Tensor};
+use crate::weights::Weights;
+
+/// What one scale leaves to the next: `[H, W, 4]` each, as in the engine's buffers.
+#[derive(Debug)]
+pub(super) struct Carry {
+    pub(super) image: Vec<f32>,
+    /// Adam's moments, where they are kept.
+    pub(super) moments: Option<[Vec<f32>; 2]>,
+    /// Height and width.
+    pub(super) size: [usize; 2],
+}
+
+/// A scale with its pictures.
+#[derive(Debug)]
+struct Prepared {
+    stage: Stage,
+    content: Picture,
+    style: Picture,
+}
+
+/// Every scale and what it needs. Pictures are resampled beforehand from the ones given, which may be large. All stays
+/// until the run ends, so that a scale can be begun again on another device or in smaller tiles.
+#[derive(Debug)]
+pub(super) struct Queue {
+    scales: Vec<Prepared>,
+    /// Turned as [`Config::orientation`] says.
+    weights: Weights,
+    mean: [f32; 3],
+}
+
+/// The scale that is at work.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) scale: Scale,
+    pub(super) table: BufferTable,
+    pub(super) recording: Recording,
+    pub(super) step: Program,
+    pub(super) image: Tensor,
+    pub(super) d_image: Tensor,
+    pub(super) ring: Tensor,
+    pub(super) m: Tensor,
+    pub(super) v: Tensor,
+    /// Steps done at this scale, `[1]` words.
+    pub(super) counter: Tensor,
+    /// Iterations of the scales before it.
+    pub(super) first: u32,
+}
+
+impl Queue {
+    pub(super) fn new(
+        stages: Vec<Stage>,
+        weights: &Weights,
+        content: &Picture,
+        style: &Picture,
+        config: &Config,
+    ) -> Queue {
+        let prepared = |stage: Stage| {
+            let Scale { width, height, style_width, style_height, .. } = stage.scale;
+            let (content, style) = (content.resized(width, height), style.resized(style_width, style_height));
+            Prepared { stage, content, style }
+        };
+        let weights = weights.clone();
+        Queue {
+            scales: stages.into_iter().map(prepared).collect(),
+            mean: config.mean.unwrap_or(weights.mean),
+            weights: match config.orientation {
+                Orientation::True => weights,
+                Orientation::Article => weights.transposed(),
+            },
+        }
+    }
+
+    /// Number of scales.
+    pub(super) fn len(&self) -> usize {
+        self.scales.len()
+    }
+
+    /// Most bytes that a scale's buffers have.
+    pub(super) fn bytes(&self) -> u64 {
+        self.scales.iter().map(|scale| scale.stage.bytes()).max().unwrap_or(0)
+    }
+
+    /// Lays every scale out again, in other tiles.
+    pub(super) fn lay_out_again(&mut self, config: &Config) -> Result<()> {
+        let stages = self.scales.iter().map(|scale| Stage::new(&self.weights, scale.stage.scale, config));
+        for (scale, stage) in stages.collect::<Result<Vec<_>>>()?.into_iter().enumerate() {
+            self.scales[scale].stage = stage;
+        }
+        Ok(())
+    }
+
+    /// Allocates what the largest scale needs, so that a job too large is refused before the small scales have taken
+    /// their time. Nothing to do where the first scale is the only one.
+    pub(super) fn check_room(&self, engine: &mut dyn Engine) -> Result<()> {
+        match self.scales.last() {
+            Some(last) if self.scales.len() > 1 => engine.allocate(&last.stage.layout.work.table),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the engine to a scale: buffers, weights, targets, and the picture to start from, which is what was left
+    /// after `first` iterations, or else [`Config::init`].
+    pub(super) fn begin(
+        &self,
+        scale: usize,
+        engine: &mut dyn Engine,
+        config: &Config,
+        (first, left): (u32, Option<&Carry>),
+    ) -> Result<Running> {
+        let Some(next) = self.scales.get(scale) else {
+            return Err(Error::Kernel { kernel: "transfer".into(), what: "no scale is left".into() });
+        };
+        let step = self.load(engine, config, next, (first, left))?;
+        let Stage { scale, layout, step: recording, .. } = &next.stage;
+        let Layout { work, image, d_image, ring, m, v, counter, .. } = layout;
+        let [image, d_image, ring, m, v, counter] = [image, d_image, ring, m, v, counter].map(Clone::clone);
+        let (scale, table, recording) = (*scale, work.table.clone(), recording.clone());
+        Ok(Running { scale, table, recording, step, image, d_image, ring, m, v, counter, first })
+    }
+
+    fn load(
+        &self,
+        engine: &mut dyn Engine,
+        config: &Config,
+        Prepared { stage, content, style }: &Prepared,
+        (first, left): (u32, Option<&Carry>),
+    ) -> Result<Program> {
+        let Stage { scale, layout, style_pass, content_pass, step } = stage;
+        engine.allocate(&layout.work.table)?;
+        layout.network.upload(engine, &self.weights)?;
+        if let Some(style_image) = &layout.style_image {
+            engine.write(style_image.buffer, &padded_pixels(&style.rgb, self.mean))?;
+        }
+        let style_pass = engine.prepare(style_pass)?;
+        engine.run(style_pass, 1)?;
+        engine.write(layout.image.buffer, &padded_pixels(&content.rgb, self.mean))?;
+        let content_pass = engine.prepare(content_pass)?;
+        engine.run(content_pass, 1)?;
+        let before = self.start(engine, config, layout, (first, left), content)?;
+        engine.write(layout.schedule.buffer, &schedule_values(config, before, scale.iterations))?;
+        engine.prepare(step)
+    }
+
+    /// Writes the picture to start from, and the moments if they are kept. Returns the steps that Adam has behind it.
+    fn start(
+        &self,
+        engine: &mut dyn Engine,
+        config: &Config,
+        layout: &Layout,
+        (first, left): (u32, Option<&Carry>),
+        content: &Picture,
+    ) -> Result<u32> {
+        let Some(left) = left else {
+            engine.write(layout.image.buffer, &start_values(config, content, self.mean))?;
+            return Ok(0);
+        };
+        let size = [content.height, content.width];
+        let to_size = |values: &[f32], filter| resampled(values, left.size, size, 4, filter);
+        engine.write(layout.image.buffer, &to_size(&left.image, Filter::Bicubic))?;
+        let Some([m, v]) = &left.moments else { return Ok(0) };
+        engine.write(layout.m.buffer, &to_size(m, Filter::Bicubic))?;
+        // A second moment is not negative; a straight line between two of them is not either.
+        engine.write(layout.v.buffer, &to_size(v, Filter::Bilinear))?;
+        Ok(first)
+    }
+}
+
+impl Running {
+    /// Height and width.
+    pub(super) fn size(&self) -> [usize; 2] {
+        [self.scale.height, self.scale.width]
+    }
+
+    /// The number of iterations of the whole run when this scale is done.
+    pub(super) fn end(&self) -> u32 {
+        self.first + self.scale.iterations
+    }
+}
+
+/// `[H, W, 3]` minus the mean, as `[H, W, 4]` with a zero in the fourth channel.
+fn padded_pixels(rgb: &[f32], mean: [f32; 3]) -> Vec<f32> {
+    rgb.chunks_exact(3).flat_map(|p| [p[0] - mean[0], p[1] - mean[1], p[2] - mean[2], 0.0]).collect()
+}
+
+/// The start as `[H, W, 4]`; its size has been checked.
+fn start_values(config: &Config, content: &Picture, mean: [f32; 3]) -> Vec<f32> {
+    let size @ [height, width] = [content.height, content.width];
+    match &config.init {
+        Init::Content => padded_pixels(&content.rgb, mean),
+        Init::Noise => padded_pixels(&normal(config.seed, height * width * 3), [0.0; 3]),
+        Init::Picture(picture) => padded_pixels(&picture.resized(width, height).rgb, mean),
+        Init::Values { height, width, values } => {
+            padded_pixels(&resampled(values, [*height, *width], size, 3, Filter::Bicubic), [0.0; 3])
+        }
+    }
+}
+
+/// `(rate, epsilon)` of `count` iterations after the first `before`, in double precision: see `shaders/adam.wgsl`.
+fn schedule_values(config: &Config, before: u32, count: u32) -> Vec<f32> {
+    let adam = &config.adam;
+    let (beta1, beta2) = (f64::from(adam.beta1), f64::from(adam.beta2));
+    (before + 1..=before + count)
+        .flat_map(|t| {
+            let correction = (1.0 - beta2.powf(f64::from(t))).sqrt();
+            let rate = f64::from(adam.learning_rate) * correction / (1.0 - beta1.powf(f64::from(t)));
+            let epsilon = match adam.form {
+                AdamForm::TensorFlow => f64::from(adam.epsilon),
+                AdamForm::Standard => f64::from(adam.epsilon) * correction,
+            };
+            [rate as f32, epsilon as f32]
+        })
+        .collect()
+}
