@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use impasto::error::{Error, Result};
 use impasto::picture::{Picture, Rounding, contact_sheet, numbered};
+use impasto::recording::Faults;
 use impasto::transfer::presets::Preset;
 use impasto::transfer::{Config, Scale, StyleTransfer};
 
@@ -75,21 +76,31 @@ impl Job<'_> {
             }
             return Ok(Outcome::Done);
         }
-        let (backend, why) = device::open(&options.device)?;
+        let (backend, why) = device::open(&options.device, Faults::fail_allocation(options.fail_allocation))?;
         let mut transfer =
             StyleTransfer::new(backend.as_ref(), &weights, &self.content, &self.styles, self.config.clone())?;
         drop(weights);
         say(&format!("device: {} ({})", transfer.device(), one_line(&why)));
         say(&size_line(transfer.scales()));
+        for text in transfer.notes() {
+            say(&format!("note: {}", one_line(&text)));
+        }
         let scales = transfer.scales().len();
         let mut log = options.log.as_deref().map(|path| Log::create(path, options.overwrite, scales)).transpose()?;
         let progress = Progress::new(options.quiet, self.preset.article_output, transfer.scales(), options.print_every);
         let runtime = runtime()?;
         let interrupt = Interrupt::listen(runtime.handle(), &progress);
         let mut saver = Saver::new(runtime.handle());
-        let last = self.paint(&mut transfer, &interrupt, &mut saver, &progress, &mut log)?;
+        let painted = self.paint(&mut transfer, &interrupt, &mut saver, &progress, &mut log);
         progress.finish();
-        self.save(&mut transfer, &mut saver, self.output.clone())?;
+        let saved = painted.and_then(|last| self.save(&mut transfer, &mut saver, self.output.clone()).map(|()| last));
+        let last = match saved {
+            Ok(last) => last,
+            Err(error) => {
+                self.rescue(&transfer, &mut saver, &error)?;
+                return Err(error);
+            }
+        };
         if let (Some(path), [style, ..]) = (&self.sheet, &self.styles[..]) {
             let sheet = contact_sheet(&[&self.content, style, &transfer.image()?]);
             self.write(&mut saver, sheet, path.clone())?;
@@ -143,6 +154,9 @@ impl Job<'_> {
             let next_save = done.checked_div(every).map_or(all, |saved| (saved + 1).saturating_mul(every));
             let reports = transfer.advance(next_save.min(all) - done)?;
             last = reports.last().map(|report| report.scale).or(last);
+            for text in transfer.notes().iter().filter(|_| !self.options.quiet) {
+                progress.note(&format!("note: {}", one_line(text)));
+            }
             for report in &reports {
                 progress.report(report);
             }
@@ -155,6 +169,18 @@ impl Job<'_> {
             }
         }
         Ok(last)
+    }
+
+    /// Saves what a device that was lost for good has left.
+    fn rescue(&self, transfer: &StyleTransfer, saver: &mut Saver, error: &Error) -> Result<()> {
+        if !matches!(error, Error::DeviceLost { .. }) {
+            return Ok(());
+        }
+        let Some((done, picture)) = transfer.last_good() else { return Ok(()) };
+        self.write(saver, picture, self.output.clone())?;
+        saver.finish()?;
+        note!("the picture after {done} iterations is in {}", self.output.display());
+        Ok(())
     }
 
     /// Iterations between saved pictures, 0 for none.

@@ -179,6 +179,18 @@ impl Gpu {
         self.shared().device.destroy();
     }
 
+    /// Bytes that the device's buffers have, where it tells.
+    #[doc(hidden)]
+    pub fn allocated(&self) -> Option<u64> {
+        self.shared().device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
+    /// The failures ordered, and what happened so far.
+    #[doc(hidden)]
+    pub fn faults(&self) -> Faults {
+        self.shared().faults.clone()
+    }
+
     pub(super) fn shared(&self) -> Arc<Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

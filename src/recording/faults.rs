@@ -18,6 +18,8 @@ struct Orders {
     memory: u64,
     creations: AtomicU64,
     submissions: AtomicU64,
+    /// From this submission on the device is destroyed before each; 0 is none.
+    lose_from: AtomicU64,
 }
 
 /// What becomes of a submission.
@@ -52,6 +54,11 @@ impl Faults {
         Faults(Arc::new(Orders { drop_work: numbers.to_vec(), ..Orders::default() }))
     }
 
+    /// From now on the device is destroyed before every submission from this number on.
+    pub fn lose_from(&self, number: u64) {
+        self.0.lose_from.store(number, Ordering::Relaxed);
+    }
+
     /// Buffers created so far.
     pub fn creations(&self) -> u64 {
         self.0.creations.load(Ordering::Relaxed)
@@ -71,8 +78,9 @@ impl Faults {
     /// Counts a submission and says what becomes of it.
     pub(crate) fn submission(&self) -> Fate {
         let number = self.0.submissions.fetch_add(1, Ordering::Relaxed) + 1;
+        let lose_from = self.0.lose_from.load(Ordering::Relaxed);
         match () {
-            () if self.0.lose.contains(&number) => Fate::Lose,
+            () if self.0.lose.contains(&number) || (lose_from > 0 && number >= lose_from) => Fate::Lose,
             () if self.0.drop_work.contains(&number) => Fate::Drop,
             () => Fate::Run,
         }

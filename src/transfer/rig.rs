@@ -137,7 +137,8 @@ impl Rig {
 
     /// Whether it is time to look at the state. Not where work is never lost.
     pub(super) fn look_is_due(&self) -> bool {
-        let interval = self.keep_every.max((self.look_took * KEEP_SHARE).min(self.keep_every * 100));
+        let share = self.look_took.saturating_mul(KEEP_SHARE).min(self.keep_every.saturating_mul(100));
+        let interval = self.keep_every.max(share);
         self.engine.submissions().is_some() && self.last_look.elapsed() >= interval
     }
 
