@@ -164,7 +164,7 @@ fn a_device_may_be_lost_again_once_there_is_a_new_state() {
     let counter = Faults::default();
     run(&open(&counter), small(), Duration::ZERO).unwrap();
     // The second number falls well after the state that follows what the first one cost.
-    let (first, second) = (counter.submissions() / 4, counter.submissions() * 5 / 4);
+    let (first, second) = (counter.submissions() / 8, counter.submissions() * 7 / 8);
     let ran = run(&open(&Faults::lose_at(&[first, second])), small(), Duration::ZERO).unwrap();
     assert_eq!(ran.notes.len(), 2, "{:?}", ran.notes);
     assert!(ran.reports == expected.reports && ran.image == expected.image);

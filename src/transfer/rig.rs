@@ -40,6 +40,8 @@ pub(super) struct Rig {
     pub(super) config: Config,
     /// What was done about failures, for people.
     pub(super) notes: Vec<String>,
+    /// The engine has not the state that it should have: it failed, and was not put right yet.
+    pub(super) stale: bool,
     /// The device has been lost since the state that a run would go on from.
     struck: bool,
     keep_every: Duration,
@@ -54,6 +56,7 @@ impl Rig {
             queue,
             config,
             notes: Vec::new(),
+            stale: false,
             struck: false,
             keep_every: KEEP_EVERY,
             last_look: Instant::now(),
@@ -77,12 +80,14 @@ impl Rig {
 
     /// Begins a scale from what the one before has left.
     pub(super) fn begin(&mut self, scale: usize, first: u32, left: Option<&Carry>) -> Result<Running> {
-        self.queue.begin(scale, self.engine.as_mut(), &self.config, (first, left))
+        let running = self.queue.begin(scale, self.engine.as_mut(), &self.config, (first, left))?;
+        self.stale = false;
+        Ok(running)
     }
 
-    /// Prepares for another attempt after a failure, or gives up with an error that says what to do. The engine has no
-    /// buffers then.
+    /// Prepares for another attempt after a failure, or gives up with an error that says what to do.
     pub(super) fn survive(&mut self, error: Error) -> Result<()> {
+        self.stale |= matches!(error, Error::DeviceLost { .. } | Error::OutOfMemory { .. });
         match error {
             Error::DeviceLost { what, .. } => self.reopen(what),
             Error::OutOfMemory { .. } => self.smaller(error),
@@ -164,7 +169,7 @@ impl Rig {
         self.last_look = Instant::now();
     }
 
-    /// Puts the engine, which has no buffers or old ones, into the state after `iteration` iterations: the scale begins
+    /// Puts the engine into the state after `iteration` iterations: the scale begins
     /// again, from what was kept of it if anything was, and repeats the iterations since.
     pub(super) fn restore(
         &mut self,

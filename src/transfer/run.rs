@@ -184,16 +184,17 @@ impl StyleTransfer {
     /// Runs `work`, which begins at the state after the iterations done. If the engine fails and can be put right, it is
     /// brought to that state again and `work` repeated.
     fn surviving<R>(&mut self, mut work: impl FnMut(&mut StyleTransfer) -> Result<R>) -> Result<R> {
-        let mut result = work(self);
-        while let Err(error) = result {
-            self.rig.survive(error)?;
+        loop {
             let StyleTransfer { rig, running, from, kept, iteration, .. } = self;
-            result = match rig.restore(running, from.as_ref(), kept.as_ref(), *iteration) {
-                Ok(()) => work(self),
-                Err(error) => Err(error),
+            let ready = match rig.stale {
+                true => rig.restore(running, from.as_ref(), kept.as_ref(), *iteration),
+                false => Ok(()),
             };
+            match ready.and_then(|()| work(self)) {
+                Ok(result) => return Ok(result),
+                Err(error) => self.rig.survive(error)?,
+            }
         }
-        result
     }
 
     /// The index of the scale after the one at work.
