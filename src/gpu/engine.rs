@@ -1,6 +1,6 @@
 //! Runs recordings on wgpu: encodes each once into bind groups, then packs launches into short submissions.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,14 +38,14 @@ pub struct GpuEngine {
 #[derive(Debug)]
 enum Encoded {
     Dispatch {
-        kernel: &'static str,
-        label: String,
+        label: Arc<str>,
         pipeline: wgpu::ComputePipeline,
         bind_group: wgpu::BindGroup,
         grid: [u32; 3],
         work: f64,
     },
     Clear {
+        label: Arc<str>,
         buffer: wgpu::Buffer,
         work: f64,
     },
@@ -53,10 +53,9 @@ enum Encoded {
 
 impl Encoded {
     /// What the pace is learned by, and how much of it.
-    fn work(&self) -> (&'static str, f64) {
+    fn work(&self) -> (&Arc<str>, f64) {
         match self {
-            Encoded::Dispatch { kernel, work, .. } => (kernel, *work),
-            Encoded::Clear { work, .. } => ("clear", *work),
+            Encoded::Dispatch { label, work, .. } | Encoded::Clear { label, work, .. } => (label, *work),
         }
     }
 }
@@ -102,7 +101,8 @@ impl GpuEngine {
         let dispatch = match command {
             Command::Clear(buffer) => {
                 let buffer = self.buffer(*buffer, 0)?.clone();
-                return Ok(Encoded::Clear { work: buffer.size() as f64 / 4.0, buffer });
+                let (label, work) = ("clear".into(), buffer.size() as f64 / 4.0);
+                return Ok(Encoded::Clear { label, buffer, work });
             }
             Command::Dispatch(dispatch) => dispatch,
         };
@@ -130,8 +130,7 @@ impl GpuEngine {
             })
         })?;
         Ok(Encoded::Dispatch {
-            kernel: dispatch.kernel.name,
-            label: format!("{} {}", dispatch.kernel.name, dispatch.label),
+            label: format!("{} {}", dispatch.kernel.name, dispatch.label).into(),
             pipeline,
             bind_group,
             grid: dispatch.grid,
@@ -169,13 +168,11 @@ impl GpuEngine {
     }
 
     fn submit(&mut self, batch: &[&Encoded]) -> Result<()> {
-        let mut work = Work::new();
-        for (kernel, more) in batch.iter().map(|command| command.work()) {
-            match work.iter_mut().find(|(name, _)| *name == kernel) {
-                Some((_, sum)) => *sum += more,
-                None => work.push((kernel, more)),
-            }
+        let mut work: HashMap<&Arc<str>, f64> = HashMap::new();
+        for (label, more) in batch.iter().map(|command| command.work()) {
+            *work.entry(label).or_default() += more;
         }
+        let work = work.into_iter().map(|(label, work)| (label.clone(), work)).collect();
         self.send("submission", (work, batch.len()), |encoder, epoch| {
             let mut rest = batch;
             while let Some((first, after)) = rest.split_first() {
@@ -300,7 +297,7 @@ impl GpuEngine {
         let total = encoded.len() * times as usize;
         let mut done = 0;
         while done < total {
-            let seconds = encoded.iter().map(Encoded::work).map(|(kernel, work)| self.pace.seconds(kernel, work));
+            let seconds = encoded.iter().map(Encoded::work).map(|(label, work)| self.pace.seconds(label, work));
             let seconds: Vec<f64> = seconds.collect();
             let (at, left) = (done % encoded.len(), total - done);
             let sum = |part: &[f64]| part.iter().sum::<f64>();

@@ -1,31 +1,33 @@
 //! How much work goes into a submission: about 100 ms of it on the adapter at hand, which is learned as it runs.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::recording::Submissions;
 
 /// Aim for the length of a submission: Windows kills what takes 2 s, and a desktop stutters well before.
 const AIM: f64 = 0.1;
-/// What an unknown kernel is taken to do, operations per second: so little that the first submissions are short even on
+/// What an unknown launch is taken to do, operations per second: so little that the first submissions are short even on
 /// a software renderer (7 to 14 GFLOP/s on two cores); a fast GPU is known after some ten of them.
 const UNKNOWN: f64 = 2e9;
-/// How many times faster than expected one submission may prove a kernel to be. Slower is believed at once.
+/// How many times faster than expected one submission may prove a launch to be. Slower is believed at once.
 const GROWTH: f64 = 8.0;
-/// How many times longer than expected puts every kernel of a submission in doubt.
+/// How many times longer than expected puts every launch of a submission in doubt.
 const SURPRISE: f64 = 2.0;
 /// Shorter durations are those of the host's calls, not of the work.
 const SHORTEST: f64 = 5e-5;
 /// Durations kept for the median.
 const KEPT: usize = 1024;
 
-/// Work of each kernel, by name: operations, or elements where there are more.
-pub(super) type Work = Vec<(&'static str, f64)>;
+/// Work of each launch by its label: operations, or elements where none are stated. Labels name kernel and layer: the rates
+/// of a kernel at two layers may be tens of times apart.
+pub(super) type Work = Vec<(Arc<str>, f64)>;
 
-/// Rates of the kernels, learned from how long submissions take, and what the submissions took.
+/// Rates of the launches, learned from how long submissions take, and what the submissions took.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    rates: HashMap<&'static str, f64>,
+    rates: HashMap<Arc<str>, f64>,
     recent: VecDeque<Duration>,
     count: u64,
     longest: Duration,
@@ -33,9 +35,9 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Expected seconds of a kernel's work.
-    pub(super) fn seconds(&self, kernel: &'static str, work: f64) -> f64 {
-        work / self.rates.get(kernel).copied().unwrap_or(UNKNOWN)
+    /// Expected seconds of a launch.
+    pub(super) fn seconds(&self, label: &str, work: f64) -> f64 {
+        work / self.rates.get(label).copied().unwrap_or(UNKNOWN)
     }
 
     /// How many of the commands ahead, each with its seconds, go into the next submission, where all of them take `total`
@@ -66,16 +68,16 @@ impl Pace {
             self.recent.pop_front();
         }
         self.recent.push_back(took);
-        let expected: f64 = work.iter().map(|(kernel, work)| self.seconds(kernel, *work)).sum();
+        let expected: f64 = work.iter().map(|(label, work)| self.seconds(label, *work)).sum();
         if expected <= 0.0 {
             return;
         }
         let ratio = (took.as_secs_f64().max(SHORTEST) / expected).max(1.0 / GROWTH);
-        for (kernel, work) in work {
-            // The kernel that was expected to take most of the time explains most of the difference. Where all took far
-            // longer it is the device that has become slower, and no kernel's rate can be relied on.
-            let share = if ratio > SURPRISE { 1.0 } else { self.seconds(kernel, *work) / expected };
-            let rate = self.rates.entry(kernel).or_insert(UNKNOWN);
+        for (label, work) in work {
+            // The launch that was expected to take most of the time explains most of the difference. Where all took far
+            // longer it is the device that has become slower, and no rate can be relied on.
+            let share = if ratio > SURPRISE { 1.0 } else { self.seconds(label, *work) / expected };
+            let rate = self.rates.entry(label.clone()).or_insert(UNKNOWN);
             *rate /= ratio.powf(share);
         }
     }
@@ -133,7 +135,10 @@ mod tests {
                 let work: Work = KERNELS
                     .iter()
                     .map(|kernel| {
-                        (*kernel, commands[begin..end].iter().filter(|c| c.0 == *kernel).map(|c| c.1).sum::<f64>())
+                        (
+                            Arc::from(*kernel),
+                            commands[begin..end].iter().filter(|c| c.0 == *kernel).map(|c| c.1).sum::<f64>(),
+                        )
                     })
                     .filter(|(_, work)| *work > 0.0)
                     .collect();
@@ -208,10 +213,10 @@ mod tests {
     fn the_kernel_that_took_the_time_is_the_one_that_is_slower() {
         let mut pace = Pace::default();
         for kernel in ["conv", "copy"] {
-            pace.learn(&vec![(kernel, 1e9)], 1, Duration::from_secs_f64(0.1));
+            pace.learn(&vec![(kernel.into(), 1e9)], 1, Duration::from_secs_f64(0.1));
         }
         // Expected 0.1 s + 1 ms, took 1.8 times that.
-        pace.learn(&vec![("conv", 1e9), ("copy", 1e7)], 2, Duration::from_secs_f64(0.182));
+        pace.learn(&vec![("conv".into(), 1e9), ("copy".into(), 1e7)], 2, Duration::from_secs_f64(0.182));
         let (conv, copy) = (pace.seconds("conv", 1e9), pace.seconds("copy", 1e9));
         assert!((0.17..0.19).contains(&conv) && (0.09..0.11).contains(&copy), "{conv} {copy}");
         let submissions = pace.submissions();
