@@ -198,16 +198,27 @@ pub struct Scratch(Mutex<Vec<Vec<u64>>>);
 
 impl Scratch {
     /// Runs `work` with `len` elements of any value.
-    pub fn with<T: Pod, R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] if there is no room for them.
+    pub fn with<T: Pod, R>(&self, len: usize, work: impl FnOnce(&mut [T]) -> R) -> Result<R> {
         let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         let words = (len * size_of::<T>()).div_ceil(8);
         if memory.len() < words {
+            let more = words - memory.len();
+            memory.try_reserve_exact(more).map_err(|_| no_room("intermediate results", 8 * words))?;
             memory.resize(words, 0);
         }
         let result = work(&mut bytemuck::cast_slice_mut(&mut memory[..words])[..len]);
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
-        result
+        Ok(result)
     }
+}
+
+/// The error of an allocation that failed.
+pub(crate) fn no_room(what: &str, bytes: usize) -> Error {
+    let hint = "use a smaller --size or --tile, or shallower layers".into();
+    Error::OutOfMemory { what: what.into(), needed: bytes as u64, available: 0, hint }
 }
 
 impl<T> Call<'_, T> {

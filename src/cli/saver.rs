@@ -14,32 +14,29 @@ const IN_FLIGHT: usize = 2;
 pub(crate) struct Saver {
     runtime: Handle,
     pending: VecDeque<JoinHandle<Result<()>>>,
+    failed: Option<Error>,
 }
 
 impl Saver {
     /// A saver on this runtime.
     pub(crate) fn new(runtime: &Handle) -> Saver {
-        Saver { runtime: runtime.clone(), pending: VecDeque::new() }
+        Saver { runtime: runtime.clone(), pending: VecDeque::new(), failed: None }
     }
 
     /// Starts a job. Where enough are under way, waits for the oldest first.
-    ///
-    /// # Errors
-    /// What an earlier job failed with; the new one is then not started.
-    pub(crate) fn start(&mut self, job: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    pub(crate) fn start(&mut self, job: impl FnOnce() -> Result<()> + Send + 'static) {
         while self.pending.len() >= IN_FLIGHT {
-            self.wait()?;
+            self.wait();
         }
         self.pending.push_back(self.runtime.spawn_blocking(job));
-        Ok(())
     }
 
-    /// Whether every job that has ended did well. Does not wait.
-    pub(crate) fn check(&mut self) -> Result<()> {
+    /// The first failure, once it is known. Does not wait.
+    pub(crate) fn failed(&mut self) -> Option<&Error> {
         while self.pending.front().is_some_and(JoinHandle::is_finished) {
-            self.wait()?;
+            self.wait();
         }
-        Ok(())
+        self.failed.as_ref()
     }
 
     /// Waits for every job.
@@ -47,19 +44,22 @@ impl Saver {
     /// # Errors
     /// The first of theirs; the others are waited for all the same.
     pub(crate) fn finish(&mut self) -> Result<()> {
-        let mut result = Ok(());
         while !self.pending.is_empty() {
-            result = result.and(self.wait());
+            self.wait();
         }
-        result
+        self.failed.take().map_or(Ok(()), Err)
     }
 
     /// Waits for the oldest job.
-    fn wait(&mut self) -> Result<()> {
-        let Some(oldest) = self.pending.pop_front() else { return Ok(()) };
-        self.runtime
+    fn wait(&mut self) {
+        let Some(oldest) = self.pending.pop_front() else { return };
+        let ended = self
+            .runtime
             .block_on(oldest)
-            .unwrap_or_else(|error| Err(Error::Kernel { kernel: "saving a picture".into(), what: error.to_string() }))
+            .unwrap_or_else(|error| Err(Error::Kernel { kernel: "saving a picture".into(), what: error.to_string() }));
+        if let Err(error) = ended {
+            self.failed.get_or_insert(error);
+        }
     }
 }
 
@@ -99,12 +99,12 @@ mod tests {
         let mut saver = Saver::new(runtime.handle());
         let ((first, job_1), (second, job_2), (third, job_3)) = (held(), held(), held());
         // Both calls return although neither job can end.
-        saver.start(job_1).unwrap();
-        saver.start(job_2).unwrap();
-        saver.check().unwrap();
+        saver.start(job_1);
+        saver.start(job_2);
+        assert!(saver.failed().is_none());
         let (started, waiting) = channel();
         let other = std::thread::spawn(move || {
-            saver.start(job_3).unwrap();
+            saver.start(job_3);
             started.send(()).unwrap();
             saver
         });
@@ -116,26 +116,26 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_is_told_at_the_next_chance_and_the_rest_is_waited_for() {
+    fn the_first_failure_is_told_as_soon_as_it_is_known_and_later_jobs_run_all_the_same() {
         let runtime = runtime();
         let mut saver = Saver::new(runtime.handle());
-        saver.start(|| Err(failure("the disk is full"))).unwrap();
+        saver.start(|| Err(failure("first")));
         let told = (0..10_000).find_map(|_| {
             std::thread::sleep(Duration::from_millis(1));
-            saver.check().err()
+            saver.failed().map(Error::to_string)
         });
-        assert_eq!(told.unwrap().to_string(), "output out.png: the disk is full");
+        assert_eq!(told.unwrap(), "output out.png: first");
         let (done, ended) = channel();
-        saver.start(|| Err(failure("first"))).unwrap();
-        saver
-            .start(move || {
-                std::thread::sleep(Duration::from_millis(50));
+        for _ in 0..3 {
+            let done = done.clone();
+            saver.start(move || {
+                std::thread::sleep(Duration::from_millis(20));
                 done.send(()).unwrap();
-                Err(failure("second"))
-            })
-            .unwrap();
+                Err(failure("later"))
+            });
+        }
         assert_eq!(saver.finish().unwrap_err().to_string(), "output out.png: first");
-        ended.try_recv().unwrap();
+        assert_eq!(ended.try_iter().count(), 3);
     }
 
     #[test]
@@ -143,13 +143,11 @@ mod tests {
         let runtime = runtime();
         let mut saver = Saver::new(runtime.handle());
         let (done, ended) = channel();
-        saver
-            .start(move || {
-                std::thread::sleep(Duration::from_millis(50));
-                done.send(()).unwrap();
-                Ok(())
-            })
-            .unwrap();
+        saver.start(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            done.send(()).unwrap();
+            Ok(())
+        });
         drop(saver);
         ended.try_recv().unwrap();
     }
@@ -158,7 +156,7 @@ mod tests {
     fn a_job_that_panics_is_an_error() {
         let runtime = runtime();
         let mut saver = Saver::new(runtime.handle());
-        saver.start(|| std::panic::panic_any(1)).unwrap();
+        saver.start(|| std::panic::panic_any(1));
         assert!(saver.finish().unwrap_err().to_string().starts_with("kernel saving a picture: task"));
     }
 }

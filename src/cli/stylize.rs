@@ -57,7 +57,11 @@ impl Job<'_> {
         if !options.dump_plan {
             self.check_outputs(inputs)?;
         }
+        // Before anything is downloaded.
+        StyleTransfer::check(&self.content, &self.styles, &self.config)?;
         device::set_threads(options.threads)?;
+        let faults = Faults::fail_allocation(options.fail_allocation);
+        let device = if options.dump_plan { None } else { Some(device::open(&options.device, faults)?) };
         let Some(weights) = resolve(&Wish {
             text: &options.weights,
             depth: self.config.depth(),
@@ -68,15 +72,17 @@ impl Job<'_> {
         else {
             return Ok(Outcome::Interrupted);
         };
-        say(&format!("weights: {}", one_line(&weights.source)));
-        if options.dump_plan {
+        // A network that nobody asked for is never taken in silence.
+        if !options.quiet || (self.may_fetch && options.weights == "auto" && weights.source.starts_with("built-in")) {
+            note!("weights: {}", one_line(&weights.source));
+        }
+        let Some((backend, why)) = device else {
             for plan in StyleTransfer::plan(&weights, &self.content, &self.styles, &self.config)? {
                 out!("{}x{}, {} iterations", plan.scale.width, plan.scale.height, plan.scale.iterations);
                 out!("{}", plan.step);
             }
             return Ok(Outcome::Done);
-        }
-        let (backend, why) = device::open(&options.device, Faults::fail_allocation(options.fail_allocation))?;
+        };
         let mut transfer =
             StyleTransfer::new(backend.as_ref(), &weights, &self.content, &self.styles, self.config.clone())?;
         drop(weights);
@@ -93,18 +99,19 @@ impl Job<'_> {
         let mut saver = Saver::new(runtime.handle());
         let painted = self.paint(&mut transfer, &interrupt, &mut saver, &progress, &mut log);
         progress.finish();
-        let saved = painted.and_then(|last| self.save(&mut transfer, &mut saver, self.output.clone()).map(|()| last));
-        let last = match saved {
-            Ok(last) => last,
+        let (last, result) = match painted.and_then(|last| Ok((last, transfer.image()?))) {
+            Ok(done) => done,
             Err(error) => {
-                self.rescue(&transfer, &mut saver, &error)?;
+                if matches!(error, Error::DeviceLost { .. }) {
+                    self.rescue(&mut transfer, &mut saver);
+                }
                 return Err(error);
             }
         };
         if let (Some(path), [style, ..]) = (&self.sheet, &self.styles[..]) {
-            let sheet = contact_sheet(&[&self.content, style, &transfer.image()?]);
-            self.write(&mut saver, sheet, path.clone())?;
+            self.write(&mut saver, contact_sheet(&[&self.content, style, &result]), path.clone());
         }
+        self.write(&mut saver, result, self.output.clone());
         saver.finish()?;
         log.map_or(Ok(()), Log::finish)?;
         let (done, all, path) = (transfer.iteration(), iterations(transfer.scales()), self.output.display());
@@ -148,6 +155,7 @@ impl Job<'_> {
         log: &mut Option<Log>,
     ) -> Result<Option<Scale>> {
         let (all, every) = (iterations(transfer.scales()), self.save_every());
+        let mut told = false;
         let mut last = transfer.scales().first().copied();
         while transfer.iteration() < all && !interrupt.requested() {
             let done = transfer.iteration();
@@ -163,24 +171,30 @@ impl Job<'_> {
             if let Some(log) = log {
                 log.write(&reports);
             }
-            saver.check()?;
+            if let (Some(error), false) = (saver.failed(), told) {
+                // Minutes of work are worth more than a picture on the way: the run goes on, and fails in the end.
+                progress.note(&format!("{}; the run goes on", one_line(&error.to_string())));
+                told = true;
+            }
             if every > 0 && transfer.iteration().is_multiple_of(every) {
-                self.save(transfer, saver, numbered(&self.output, transfer.iteration()))?;
+                self.write(saver, transfer.image()?, numbered(&self.output, transfer.iteration()));
             }
         }
         Ok(last)
     }
 
     /// Saves what a device that was lost for good has left.
-    fn rescue(&self, transfer: &StyleTransfer, saver: &mut Saver, error: &Error) -> Result<()> {
-        if !matches!(error, Error::DeviceLost { .. }) {
-            return Ok(());
+    fn rescue(&self, transfer: &mut StyleTransfer, saver: &mut Saver) {
+        for text in transfer.notes().iter().filter(|_| !self.options.quiet) {
+            note!("note: {}", one_line(text));
         }
-        let Some((done, picture)) = transfer.last_good() else { return Ok(()) };
-        self.write(saver, picture, self.output.clone())?;
-        saver.finish()?;
-        note!("the picture after {done} iterations is in {}", self.output.display());
-        Ok(())
+        let Some((done, picture)) = transfer.last_good() else { return };
+        self.write(saver, picture, self.output.clone());
+        match saver.finish() {
+            Ok(()) => note!("the picture after {done} iterations is in {}", self.output.display()),
+            // The lost device is what the run ends with; this comes on top.
+            Err(error) => note!("{}", one_line(&error.to_string())),
+        }
     }
 
     /// Iterations between saved pictures, 0 for none.
@@ -188,17 +202,12 @@ impl Job<'_> {
         self.options.save_every.unwrap_or(if self.preset.article_output { 100 } else { 0 })
     }
 
-    /// Starts saving the picture as it is now.
-    fn save(&self, transfer: &mut StyleTransfer, saver: &mut Saver, path: PathBuf) -> Result<()> {
-        let picture = transfer.image()?;
-        self.write(saver, picture, path)
-    }
-
-    fn write(&self, saver: &mut Saver, picture: Picture, path: PathBuf) -> Result<()> {
+    /// Starts saving a picture.
+    fn write(&self, saver: &mut Saver, picture: Picture, path: PathBuf) {
         let rounding = if self.preset.article_output { Rounding::Truncate } else { Rounding::Nearest };
         let overwrite = self.options.overwrite;
         let software = ("Software".to_string(), format!("impasto {}", env!("CARGO_PKG_VERSION")));
-        saver.start(move || picture.encode_to(&path, rounding, overwrite, &[software]))
+        saver.start(move || picture.encode_to(&path, rounding, overwrite, &[software]));
     }
 }
 

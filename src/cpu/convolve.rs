@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use super::{Matrix, matmul, winograd};
+use crate::error::Result;
 use crate::kernel::{Real, Scratch};
 
 /// Some rows of an `[H, W, C]` map.
@@ -48,21 +49,29 @@ enum Way {
 
 impl<'a, T: Real> Linear<'a, T> {
     /// `weight` is `[9, Ci, Co]`; what a way makes of it is kept in `derived`.
-    pub(crate) fn new(weight: &'a [T], inputs: usize, outputs: usize, derived: &'a OnceLock<Vec<T>>) -> Linear<'a, T> {
+    pub(crate) fn new(
+        weight: &'a [T],
+        inputs: usize,
+        outputs: usize,
+        derived: &'a OnceLock<Vec<T>>,
+    ) -> Result<Linear<'a, T>> {
         let way = match () {
             () if T::ORACLE => Way::Lower,
             () if inputs >= 32 && outputs >= 32 => Way::Winograd,
             () if outputs < inputs => Way::Gather,
             () => Way::Lower,
         };
-        let weight = match way {
-            Way::Lower => weight,
-            Way::Gather => derived.get_or_init(|| side_by_side(weight, inputs, outputs)),
-            Way::Winograd => derived.get_or_init(|| {
-                bytemuck::allocation::cast_vec(winograd::filters(bytemuck::cast_slice(weight), inputs, outputs))
-            }),
+        if let (Way::Lower, _) | (_, Some(_)) = (way, derived.get()) {
+            return Ok(Linear { way, weight: derived.get().map_or(weight, Vec::as_slice), inputs, outputs });
+        }
+        let made = match way {
+            Way::Winograd => {
+                let filters = winograd::filters(bytemuck::cast_slice(weight), inputs, outputs)?;
+                bytemuck::allocation::cast_vec(filters)
+            }
+            _ => side_by_side(weight, inputs, outputs),
         };
-        Linear { way, weight, inputs, outputs }
+        Ok(Linear { way, weight: derived.get_or_init(|| made), inputs, outputs })
     }
 
     /// Rows per band: the unit of work of a thread.
@@ -76,7 +85,7 @@ impl<'a, T: Real> Linear<'a, T> {
     }
 
     /// Writes `output`, the rows from `top` on.
-    pub(crate) fn apply(&self, output: &mut [T], top: usize, source: Rows<'_, T>, scratch: &Scratch) {
+    pub(crate) fn apply(&self, output: &mut [T], top: usize, source: Rows<'_, T>, scratch: &Scratch) -> Result<()> {
         match self.way {
             Way::Lower => lower(output, top, source, self.weight, self.outputs, scratch),
             Way::Gather => gather(output, top, source, self.weight, self.outputs, scratch),
@@ -85,14 +94,21 @@ impl<'a, T: Real> Linear<'a, T> {
                 let Rows { values, first, width, channels } = source;
                 let source = Rows { values: bytemuck::cast_slice(values), first, width, channels };
                 let (output, weight) = (bytemuck::cast_slice_mut(output), bytemuck::cast_slice(self.weight));
-                winograd::convolve(output, top, source, weight, self.outputs, scratch);
+                winograd::convolve(output, top, source, weight, self.outputs, scratch)
             }
         }
     }
 }
 
 /// Lowers the rows to `[rows * W, 9 * Ci]`, zero outside the picture, and multiplies.
-fn lower<T: Real>(output: &mut [T], top: usize, source: Rows<'_, T>, weight: &[T], outputs: usize, scratch: &Scratch) {
+fn lower<T: Real>(
+    output: &mut [T],
+    top: usize,
+    source: Rows<'_, T>,
+    weight: &[T],
+    outputs: usize,
+    scratch: &Scratch,
+) -> Result<()> {
     let (width, channels) = (source.width, source.channels);
     let (pixels, depth) = (output.len() / outputs, 9 * channels);
     scratch.with(pixels * depth, |columns| {
@@ -120,7 +136,7 @@ fn lower<T: Real>(output: &mut [T], top: usize, source: Rows<'_, T>, weight: &[T
         }
         let (a, b) = (Matrix::rows(columns, depth), Matrix::rows(weight, outputs));
         matmul(output, outputs, [pixels, outputs, depth], a, b, false);
-    });
+    })
 }
 
 /// `[9, Ci, Co]` to `[Ci, 9, Co]`.
@@ -130,7 +146,14 @@ fn side_by_side<T: Real>(weight: &[T], inputs: usize, outputs: usize) -> Vec<T> 
 }
 
 /// Multiplies first, `[rows, W, 9 * Co]`, then adds up the nine neighbours of each output.
-fn gather<T: Real>(output: &mut [T], top: usize, source: Rows<'_, T>, weight: &[T], outputs: usize, scratch: &Scratch) {
+fn gather<T: Real>(
+    output: &mut [T],
+    top: usize,
+    source: Rows<'_, T>,
+    weight: &[T],
+    outputs: usize,
+    scratch: &Scratch,
+) -> Result<()> {
     let (width, wide) = (source.width, 9 * outputs);
     let rows = top.saturating_sub(1).max(source.first)..(top + output.len() / (width * outputs) + 1);
     let values = &source.values[(rows.start - source.first) * width * source.channels..];
@@ -150,5 +173,5 @@ fn gather<T: Real>(output: &mut [T], top: usize, source: Rows<'_, T>, weight: &[
                 }
             }
         }
-    });
+    })
 }

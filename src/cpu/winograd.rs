@@ -8,7 +8,8 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use super::{Matrix, Rows, matmul};
-use crate::kernel::Scratch;
+use crate::error::Result;
+use crate::kernel::{Scratch, no_room};
 
 /// Outputs along the edge of a tile.
 pub(crate) const EDGE: usize = 4;
@@ -92,9 +93,12 @@ impl<'a> Rows<'a, f32> {
 
 /// Transformed filters of a weight `[9, Ci, Co]`: `[36, Co/64, Ci, 64]`, the last panel as narrow as it is. Panels are
 /// read from end to end, where columns of the whole would touch a page for every few values. Sums in double precision.
-pub(crate) fn filters(weight: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
+pub(crate) fn filters(weight: &[f32], inputs: usize, outputs: usize) -> Result<Vec<f32>> {
     let pairs = inputs * outputs;
-    let mut filters = vec![0.0; POSITIONS * pairs];
+    let mut filters = Vec::new();
+    let len = POSITIONS * pairs;
+    filters.try_reserve_exact(len).map_err(|_| no_room("transformed filters", 4 * len))?;
+    filters.resize(len, 0.0);
     filters.par_chunks_mut(pairs).enumerate().for_each(|(position, filters)| {
         let factors: [f64; 9] = std::array::from_fn(|tap| G[position / PATCH][tap / 3] * G[position % PATCH][tap % 3]);
         for (first, panel) in (0..).step_by(PANEL).zip(filters.chunks_mut(PANEL * inputs)) {
@@ -105,7 +109,7 @@ pub(crate) fn filters(weight: &[f32], inputs: usize, outputs: usize) -> Vec<f32>
             }
         }
     });
-    filters
+    Ok(filters)
 }
 
 /// Rows of a map for each call of [`convolve`]: a thread's share, or all where the threads work together.
@@ -136,7 +140,7 @@ pub(crate) fn convolve(
     filters: &[f32],
     outputs: usize,
     scratch: &Scratch,
-) {
+) -> Result<()> {
     let (inputs, width) = (source.channels, source.width);
     if together(inputs, outputs) {
         return convolve_together(output, top, source, filters, outputs, scratch);
@@ -154,7 +158,7 @@ pub(crate) fn convolve(
             }
             block.store(output);
         }
-    });
+    })
 }
 
 /// [`convolve`] on every thread, which share out the tiles, then the positions, then the tiles.
@@ -165,7 +169,7 @@ fn convolve_together(
     filters: &[f32],
     outputs: usize,
     scratch: &Scratch,
-) {
+) -> Result<()> {
     let (inputs, width) = (source.channels, source.width);
     let (across, row) = (width.div_ceil(EDGE), width * outputs);
     let rows = balanced((output.len() / row).div_ceil(EDGE), across);
@@ -186,8 +190,9 @@ fn convolve_together(
             let filter = |position: usize| &filters[position * inputs * outputs..][..inputs * outputs];
             products.into_par_iter().for_each(|(position, product)| product.fill(filter(position)));
             blocks.par_iter().zip(output.par_chunks_mut(band * row)).for_each(|(block, output)| block.store(output));
-        });
+        })?;
     }
+    Ok(())
 }
 
 /// The tiles of a band of rows.
@@ -400,6 +405,7 @@ fn output_transform<S: Simd>(simd: S, m: [S::f32s; PATCH]) -> [S::f32s; EDGE] {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -442,13 +448,13 @@ mod tests {
         ] {
             let shape = [height, width, inputs, outputs];
             let (input, weight) = (noise(1, height * width * inputs), noise(2, 9 * inputs * outputs));
-            let (expected, filters) = (direct(&input, &weight, shape), filters(&weight, inputs, outputs));
+            let (expected, filters) = (direct(&input, &weight, shape), filters(&weight, inputs, outputs).unwrap());
             let source = Rows { values: &input, first: 0, width, channels: inputs };
             for rows in [4, 8, band_rows(height, width, inputs, outputs), 1000] {
                 let mut output = vec![f32::NAN; height * width * outputs];
                 let bands = output.chunks_mut(rows * width * outputs).enumerate();
                 for (band, output) in bands {
-                    convolve(output, band * rows, source, &filters, outputs, &Scratch::default());
+                    convolve(output, band * rows, source, &filters, outputs, &Scratch::default()).unwrap();
                 }
                 let energy: f64 = expected.iter().map(|value| value * value).sum();
                 let error: f64 = output.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - b).powi(2)).sum();
@@ -458,12 +464,16 @@ mod tests {
     }
 
     #[test]
-    fn bands_share_the_work_and_are_never_empty() {
+    fn bands_share_the_work_and_hold_enough_tiles() {
+        let busiest = |down: usize, rows: usize| down.div_ceil(rows).div_ceil(rayon::current_num_threads()) * rows;
         for (down, across) in [(1, 1), (56, 56), (28, 28), (14, 14), (7, 7), (3, 100), (100, 3), (1000, 1)] {
             let rows = balanced(down, across);
-            assert!((1..=down).contains(&rows), "{rows} of {down}");
-            let busiest = down.div_ceil(rows).div_ceil(rayon::current_num_threads()) * rows;
-            assert!(busiest <= down, "{down}x{across}");
+            let least = 24_usize.div_ceil(across).min(down);
+            assert!((least..=down).contains(&rows), "{rows} of {down}, {across} across");
+            for other in least..=down {
+                let better = busiest(down, other) < busiest(down, rows);
+                assert!(!better, "{down}x{across}: bands of {rows}, {other} is better");
+            }
         }
     }
 }

@@ -136,17 +136,16 @@ fn conv3x3_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
         return Err(call.mismatch("set of slots"));
     };
     let (height, width, inputs, outputs) = sizes(&params);
-    let linear = Linear::new(weight, inputs, outputs, derived);
+    let linear = Linear::new(weight, inputs, outputs, derived)?;
     let rows = linear.band_rows(height, width);
     let mask_row = width.div_ceil(4) * outputs.div_ceil(4);
     let source = Rows { values: input, first: 0, width, channels: inputs };
-    output.par_chunks_mut(rows * width * outputs).zip(mask.par_chunks_mut(rows / 2 * mask_row)).enumerate().for_each(
-        |(band, (output, mask))| {
-            linear.apply(output, band * rows, source, scratch);
-            rectify(output, mask, bias, width);
-        },
-    );
-    Ok(())
+    let bands = output.par_chunks_mut(rows * width * outputs).zip(mask.par_chunks_mut(rows / 2 * mask_row));
+    bands.enumerate().try_for_each(|(band, (output, mask))| {
+        linear.apply(output, band * rows, source, scratch)?;
+        rectify(output, mask, bias, width);
+        Ok(())
+    })
 }
 
 fn conv3x3_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
@@ -158,10 +157,10 @@ fn conv3x3_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
         return Err(call.mismatch("set of slots"));
     };
     let (height, width, inputs, outputs) = sizes(&params);
-    let linear = Linear::new(weight, outputs, inputs, derived);
+    let linear = Linear::new(weight, outputs, inputs, derived)?;
     let rows = linear.band_rows(height, width);
     let (row, mask_row) = (width * outputs, width.div_ceil(4) * outputs.div_ceil(4));
-    d_input.par_chunks_mut(rows * width * inputs).enumerate().for_each(|(band, d_input)| {
+    d_input.par_chunks_mut(rows * width * inputs).enumerate().try_for_each(|(band, d_input)| {
         // The band's rows and one more above and below.
         let (first, end) = ((band * rows).saturating_sub(1), (band * rows + rows + 1).min(height));
         scratch.with((end - first) * row, |gated| {
@@ -169,10 +168,9 @@ fn conv3x3_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
                 let mask = &mask[y / 2 * mask_row..][..mask_row];
                 gate(gated, &d_output[y * row..][..row], mask, y % 2 * 4, outputs);
             }
-            linear.apply(d_input, band * rows, Rows { values: gated, first, width, channels: outputs }, scratch);
-        });
-    });
-    Ok(())
+            linear.apply(d_input, band * rows, Rows { values: gated, first, width, channels: outputs }, scratch)
+        })?
+    })
 }
 
 fn sizes(params: &ConvParams) -> (usize, usize, usize, usize) {

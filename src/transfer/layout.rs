@@ -39,6 +39,17 @@ pub(super) fn lay_out<'a>(
     styles: &'a [Picture],
     config: &Config,
 ) -> Result<(Vec<Stage>, &'a Picture)> {
+    let (scales, style) = check_inputs(content, styles, config)?;
+    let stage = |scale: Scale| Stage::new(weights, scale, config);
+    Ok((scales.into_iter().map(stage).collect::<Result<_>>()?, style))
+}
+
+/// Everything that can be refused without the weights.
+pub(super) fn check_inputs<'a>(
+    content: &Picture,
+    styles: &'a [Picture],
+    config: &Config,
+) -> Result<(Vec<Scale>, &'a Picture)> {
     config.validate()?;
     let [style] = styles else {
         return Err(Error::Config {
@@ -71,8 +82,7 @@ pub(super) fn lay_out<'a>(
     for scale in &scales {
         check_indices(config, scale)?;
     }
-    let stage = |scale: Scale| Stage::new(weights, scale, config);
-    Ok((scales.into_iter().map(stage).collect::<Result<_>>()?, style))
+    Ok((scales, style))
 }
 
 impl Stage {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::config::Config;
-use super::layout::{RING, Stage, lay_out};
+use super::layout::{RING, Stage, check_inputs, lay_out};
 use super::rig::{Kept, Rig};
 use super::scales::Scale;
 use super::stage::{Carry, Queue, Running};
@@ -110,6 +110,12 @@ impl StyleTransfer {
             batch: 1,
             start: Instant::now(),
         })
+    }
+
+    /// Refuses what [`StyleTransfer::new`] would refuse whatever the weights and the device: settings, sizes, the number
+    /// of styles.
+    pub fn check(content: &Picture, styles: &[Picture], config: &Config) -> Result<()> {
+        check_inputs(content, styles, config).map(drop)
     }
 
     /// What every scale's iterations would run and the buffers they need, the smallest scale first, without a device.

@@ -117,9 +117,9 @@ fn coarse_to_fine_every_picture_has_the_size_of_the_result_and_the_log_names_the
 }
 
 #[test]
-fn a_picture_on_the_way_that_cannot_be_saved_fails_the_run() {
+fn a_picture_on_the_way_that_cannot_be_saved_costs_the_run_nothing_else_and_fails_it_in_the_end() {
     let folder = Folder::new();
-    let run = "-n 4000 --size 16 --save-every 500 --quiet -o out.png";
+    let run = "-n 4000 --size 16 --save-every 500 -o out.png";
     let mut command = folder.command(&format!("stylize content.png -s style.png {CHEAP} {run}"));
     let child = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     while !folder.path("out_500.png").exists() {
@@ -129,8 +129,10 @@ fn a_picture_on_the_way_that_cannot_be_saved_fails_the_run() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.starts_with("error: output out_2000.png: already exists\n"), "{stderr}");
+    assert!(stderr.contains("\noutput out_2000.png: already exists; the run goes on\n"), "{stderr}");
+    assert!(stderr.contains("\nerror: output out_2000.png: already exists\n"), "{stderr}");
     assert_eq!(folder.read("out_2000.png"), b"someone else's");
+    assert_eq!(folder.read("out_4000.png"), folder.read("out.png"), "the result and later pictures are there");
 }
 
 #[test]
@@ -154,8 +156,11 @@ fn the_article_prints_its_lines_alone_and_they_agree_with_the_log() {
 #[test]
 fn a_quiet_run_prints_nothing_and_a_plain_one_only_to_standard_error() {
     let folder = Folder::new();
-    let quiet = folder.stylize("-n 2 --size 16 -o quiet.png --quiet");
+    let quiet = folder.stylize("-n 2 --size 16 --weights builtin -o quiet.png --quiet");
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+    let replaced = folder.stylize("-n 2 --size 16 -o replaced.png --quiet");
+    assert!(replaced.stderr.starts_with("weights: built-in network"), "another network, in silence");
+    assert_eq!((replaced.stdout.as_str(), replaced.stderr.lines().count()), ("", 1));
     let plain = folder.stylize("-n 4 --size 16 -o plain.png --print-every 2");
     assert_eq!(plain.stdout, "");
     let starts =
