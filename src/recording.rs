@@ -2,13 +2,20 @@
 //!
 //! It names no wgpu object, so it can be printed, summed, profiled and tested, and either engine runs it.
 
+mod faults;
+
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 
 use bytemuck::Pod;
 
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Kernel, Scalar};
+
+pub(crate) use faults::Fate;
+#[doc(hidden)]
+pub use faults::Faults;
 
 /// Index into a [`BufferTable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -332,11 +339,37 @@ impl Ledger {
     }
 }
 
+/// How long an engine's submissions took, from when the device was free for them until they were done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Submissions {
+    /// How many are done.
+    pub count: u64,
+    /// The longest of all.
+    pub longest: Duration,
+    /// The longest of those with more than one launch: a single launch cannot be cut.
+    pub longest_of_many: Duration,
+    /// Of the last thousand.
+    pub median: Duration,
+}
+
+/// The error of an engine that has no room for a buffer. `held` are the bytes that the job's other buffers have.
+pub(crate) fn no_room(label: &str, table: &BufferTable, held: u64) -> Error {
+    Error::OutOfMemory {
+        what: format!("the job, for which {label} is one buffer too many,"),
+        needed: table.total(),
+        available: held,
+        hint: "use a smaller --size or --tile, or close other programs that use the device".into(),
+    }
+}
+
 /// Runs recordings. One engine serves one job and owns its buffers.
 pub trait Engine: fmt::Debug + Send {
     /// Name of the device and engine, for people.
     fn describe(&self) -> String;
-    /// Creates every buffer of the table, zeroed.
+    /// Creates every buffer of the table, zeroed, in place of those that the engine had.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where one does not fit: the engine then has none, and their memory is free again.
     fn allocate(&mut self, table: &BufferTable) -> Result<()>;
     /// Compiles and encodes a recording; it can then be run many times.
     fn prepare(&mut self, recording: &Recording) -> Result<Program>;
@@ -353,6 +386,17 @@ pub trait Engine: fmt::Debug + Send {
     /// Bytes held now, or at most since [`Engine::allocate`]. Zero where an engine does not count.
     fn ledger(&self) -> Ledger {
         Ledger::default()
+    }
+    /// An engine without buffers on a device opened anew, after this one's was lost.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`] where the device cannot be opened again.
+    fn reopen(&self) -> Result<Box<dyn Engine>> {
+        Err(Error::DeviceLost { what: format!("{} cannot be opened again", self.describe()), hint: "run again".into() })
+    }
+    /// What the submissions took so far; `None` where work is not submitted.
+    fn submissions(&self) -> Option<Submissions> {
+        None
     }
 }
 

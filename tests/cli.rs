@@ -25,6 +25,8 @@ mod server;
 mod show;
 #[path = "cli/store.rs"]
 mod store;
+#[path = "cli/survival.rs"]
+mod survival;
 #[path = "weights/writer.rs"]
 #[allow(dead_code, reason = "written for the tests of the reader")]
 mod writer;

@@ -222,6 +222,7 @@ fn a_device_destroyed_while_it_works_ends_the_run_with_an_error() {
         };
         killer.join().unwrap();
         assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
+        assert!(error.to_string().contains("the host application's"), "{error} does not say why it ends");
         assert!(!error.to_string().contains('\n') && !error.hint().is_empty(), "{error} / {}", error.hint());
         let image = job.image();
         assert!(matches!(image, Err(Error::DeviceLost { .. })), "a picture from a dead device");

@@ -297,6 +297,15 @@ fn every_variant_in_use_translates_to_the_four_languages_of_the_drivers() {
     }
 }
 
+/// The one shader that is no kernel: it is the GPU engine's own.
+#[test]
+fn the_shader_that_counts_passes_translates_too() {
+    let (module, info) = parse(include_str!("../src/gpu/epoch.wgsl")).unwrap();
+    for (language, translation) in translate::all("epoch_count", &module, &info) {
+        assert!(translation.is_ok(), "{language}: {translation:?}");
+    }
+}
+
 /// Kernel, text in its shader, replacement, a part of the fault that must be found.
 const DRIFT: &[(&str, &str, &str, &str)] = &[
     ("conv3x3", "// conv3x3: ", "// conv: ", "does not start with"),

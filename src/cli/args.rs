@@ -171,6 +171,9 @@ pub(crate) struct Options {
     /// Print errors only
     #[arg(long, short)]
     pub(crate) quiet: bool,
+    /// Has the N-th buffer find no memory: for tests
+    #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
+    pub(crate) fail_allocation: u64,
     /// Print every launch of an iteration and stop
     #[arg(long)]
     pub(crate) dump_plan: bool,

@@ -1,9 +1,9 @@
 //! Which device a run takes, and the sentence that says why.
 
-use impasto::cpu::Cpu;
+use impasto::cpu::FaultyCpu;
 use impasto::error::{Error, Result};
 use impasto::gpu::{AdapterReport, Gpu, GpuChoice, GpuOptions, adapters, preferred};
-use impasto::recording::Backend;
+use impasto::recording::{Backend, Faults};
 
 /// What runs a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,14 +12,14 @@ enum Pick {
     Gpu(GpuChoice),
 }
 
-/// Opens what `--device` asks for. The second part says why it is this one.
-pub(crate) fn open(wish: &str) -> Result<(Box<dyn Backend>, String)> {
+/// Opens what `--device` asks for. The second part says why it is this one. `faults` are for tests.
+pub(crate) fn open(wish: &str, faults: Faults) -> Result<(Box<dyn Backend>, String)> {
     // The CPU engine needs no driver looked for.
     let adapters = if wish == "cpu" { Vec::new() } else { adapters() };
     let (pick, why) = pick(wish, &adapters);
     let backend: Box<dyn Backend> = match pick {
-        Pick::Cpu => Box::new(Cpu),
-        Pick::Gpu(choice) => Box::new(Gpu::new(&GpuOptions { choice, ..GpuOptions::default() })?),
+        Pick::Cpu => Box::new(FaultyCpu(faults)),
+        Pick::Gpu(choice) => Box::new(Gpu::new(&GpuOptions { choice, faults, ..GpuOptions::default() })?),
     };
     Ok((backend, why))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use impasto::error::Result;
 use impasto::picture::Picture;
-use impasto::recording::Purpose;
+use impasto::recording::{Faults, Purpose};
 use impasto::transfer::{Plan, StyleTransfer, calibrate};
 
 use super::args::Options;
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<Outcome> {
         quiet: options.quiet,
     };
     let Some(weights) = resolve(&wish)? else { return Ok(Outcome::Interrupted) };
-    let (backend, why) = device::open(&options.device)?;
+    let (backend, why) = device::open(&options.device, Faults::default())?;
     let plans = StyleTransfer::plan_on(backend.as_ref(), &weights, &content, &styles, &config)?;
     if !options.quiet {
         note!("weights: {}", one_line(&weights.source));

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use impasto::error::{Error, Result};
 use impasto::picture::{Picture, Rounding, contact_sheet, numbered};
+use impasto::recording::Faults;
 use impasto::transfer::presets::Preset;
 use impasto::transfer::{Config, Scale, StyleTransfer};
 
@@ -59,7 +60,8 @@ impl Job<'_> {
         // Before anything is downloaded.
         StyleTransfer::check(&self.content, &self.styles, &self.config)?;
         device::set_threads(options.threads)?;
-        let device = if options.dump_plan { None } else { Some(device::open(&options.device)?) };
+        let faults = Faults::fail_allocation(options.fail_allocation);
+        let (backend, why) = device::open(&options.device, faults)?;
         let Some(weights) = resolve(&Wish {
             text: &options.weights,
             depth: self.config.depth(),
@@ -74,27 +76,39 @@ impl Job<'_> {
         if !options.quiet || (self.may_fetch && options.weights == "auto" && weights.source.starts_with("built-in")) {
             note!("weights: {}", one_line(&weights.source));
         }
-        let Some((backend, why)) = device else {
-            for plan in StyleTransfer::plan(&weights, &self.content, &self.styles, &self.config)? {
+        if options.dump_plan {
+            for plan in StyleTransfer::plan_on(backend.as_ref(), &weights, &self.content, &self.styles, &self.config)? {
                 out!("{}x{}, {} iterations", plan.scale.width, plan.scale.height, plan.scale.iterations);
                 out!("{}", plan.step);
             }
             return Ok(Outcome::Done);
-        };
+        }
         let mut transfer =
             StyleTransfer::new(backend.as_ref(), &weights, &self.content, &self.styles, self.config.clone())?;
         drop(weights);
         say(&format!("device: {} ({})", transfer.device(), one_line(&why)));
-        say(&size_line(transfer.scales()));
+        let tiles = transfer.tile().map_or(String::new(), |edge| format!(", in tiles of {edge} pixels"));
+        say(&format!("{}{tiles}", size_line(transfer.scales())));
+        for text in transfer.notes() {
+            say(&format!("note: {}", one_line(&text)));
+        }
         let scales = transfer.scales().len();
         let mut log = options.log.as_deref().map(|path| Log::create(path, options.overwrite, scales)).transpose()?;
         let progress = Progress::new(options.quiet, self.preset.article_output, transfer.scales(), options.print_every);
         let runtime = runtime()?;
         let interrupt = Interrupt::listen(runtime.handle(), &progress);
         let mut saver = Saver::new(runtime.handle());
-        let last = self.paint(&mut transfer, &interrupt, &mut saver, &progress, &mut log)?;
+        let painted = self.paint(&mut transfer, &interrupt, &mut saver, &progress, &mut log);
         progress.finish();
-        let result = transfer.image()?;
+        let (last, result) = match painted.and_then(|last| Ok((last, transfer.image()?))) {
+            Ok(done) => done,
+            Err(error) => {
+                if matches!(error, Error::DeviceLost { .. }) {
+                    self.rescue(&mut transfer, &mut saver);
+                }
+                return Err(error);
+            }
+        };
         if let (Some(path), [style, ..]) = (&self.sheet, &self.styles[..]) {
             self.write(&mut saver, contact_sheet(&[&self.content, style, &result]), path.clone());
         }
@@ -149,6 +163,9 @@ impl Job<'_> {
             let next_save = done.checked_div(every).map_or(all, |saved| (saved + 1).saturating_mul(every));
             let reports = transfer.advance(next_save.min(all) - done)?;
             last = reports.last().map(|report| report.scale).or(last);
+            for text in transfer.notes().iter().filter(|_| !self.options.quiet) {
+                progress.note(&format!("note: {}", one_line(text)));
+            }
             for report in &reports {
                 progress.report(report);
             }
@@ -165,6 +182,20 @@ impl Job<'_> {
             }
         }
         Ok(last)
+    }
+
+    /// Saves what a device that was lost for good has left.
+    fn rescue(&self, transfer: &mut StyleTransfer, saver: &mut Saver) {
+        for text in transfer.notes().iter().filter(|_| !self.options.quiet) {
+            note!("note: {}", one_line(text));
+        }
+        let Some((done, picture)) = transfer.last_good() else { return };
+        self.write(saver, picture, self.output.clone());
+        match saver.finish() {
+            Ok(()) => note!("the picture after {done} iterations is in {}", self.output.display()),
+            // The lost device is what the run ends with; this comes on top.
+            Err(error) => note!("{}", one_line(&error.to_string())),
+        }
     }
 
     /// Iterations between saved pictures, 0 for none.

@@ -6,7 +6,8 @@ use super::forecast;
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Call, Real, Scalar, Scratch, Slot};
 use crate::recording::{
-    Backend, BufferId, BufferTable, Command, Dispatch, Engine, Ledger, Program, Recording, Room, no_program,
+    Backend, BufferId, BufferInfo, BufferTable, Command, Dispatch, Engine, Faults, Ledger, Program, Recording, Room,
+    no_program, no_room,
 };
 
 /// The CPU as a device: single precision on every core (`RAYON_NUM_THREADS` limits them).
@@ -25,6 +26,17 @@ impl Backend for Cpu {
 
     fn overhead(&self, _: &BufferTable, recordings: &[&Recording]) -> u64 {
         forecast::overhead(recordings)
+    }
+}
+
+/// The CPU with failures that tests order.
+#[doc(hidden)]
+#[derive(Clone, Debug, Default)]
+pub struct FaultyCpu(pub Faults);
+
+impl Backend for FaultyCpu {
+    fn engine(&self) -> Result<Box<dyn Engine>> {
+        Ok(Box::new(CpuEngine::<f32> { faults: self.0.clone(), ..CpuEngine::new() }))
     }
 }
 
@@ -52,6 +64,7 @@ pub struct CpuEngine<T: Real> {
     derived: Vec<OnceLock<Vec<T>>>,
     scratch: Scratch,
     programs: Vec<Recording>,
+    faults: Faults,
 }
 
 impl<T: Real> Default for CpuEngine<T> {
@@ -63,7 +76,13 @@ impl<T: Real> Default for CpuEngine<T> {
 impl<T: Real> CpuEngine<T> {
     /// An engine without buffers.
     pub fn new() -> CpuEngine<T> {
-        CpuEngine { storage: Vec::new(), derived: Vec::new(), scratch: Scratch::default(), programs: Vec::new() }
+        CpuEngine {
+            storage: Vec::new(),
+            derived: Vec::new(),
+            scratch: Scratch::default(),
+            programs: Vec::new(),
+            faults: Faults::default(),
+        }
     }
 
     /// A float buffer in the engine's own precision.
@@ -131,6 +150,20 @@ impl<T: Real> CpuEngine<T> {
     }
 }
 
+/// Storage for a buffer; `None` where there is no room for it.
+fn zeroed<T: Real>(info: &BufferInfo) -> Option<Storage<T>> {
+    fn zeros<N: Clone>(len: usize, zero: N) -> Option<Vec<N>> {
+        let mut values = Vec::new();
+        values.try_reserve_exact(len).ok()?;
+        values.resize(len, zero);
+        Some(values)
+    }
+    match info.scalar {
+        Scalar::F32 => zeros(info.len, T::zero()).map(Storage::Floats),
+        Scalar::U32 => zeros(info.len, 0).map(Storage::Words),
+    }
+}
+
 fn no_buffer(kind: &str) -> Error {
     Error::Kernel { kernel: "cpu engine".into(), what: format!("no such {kind} buffer") }
 }
@@ -163,28 +196,16 @@ impl<T: Real> Engine for CpuEngine<T> {
         self.scratch = Scratch::default();
         self.derived.clear();
         self.derived.resize_with(table.infos().len(), OnceLock::new);
+        let mut held = 0;
         for info in table.infos() {
-            let size = if info.scalar == Scalar::F32 { size_of::<T>() } else { 4 };
-            let out_of_memory = |_| Error::OutOfMemory {
-                what: info.label.clone(),
-                needed: (info.len * size) as u64,
-                available: 0,
-                hint: "use a smaller --size or --tile".into(),
+            let bytes = 4 * info.len as u64;
+            let storage = if self.faults.room(bytes, held) { zeroed(info) } else { None };
+            let Some(storage) = storage else {
+                self.storage = Vec::new();
+                return Err(no_room(&info.label, table, held));
             };
-            self.storage.push(match info.scalar {
-                Scalar::F32 => {
-                    let mut values = Vec::new();
-                    values.try_reserve_exact(info.len).map_err(out_of_memory)?;
-                    values.resize(info.len, T::zero());
-                    Storage::Floats(values)
-                }
-                Scalar::U32 => {
-                    let mut values = Vec::new();
-                    values.try_reserve_exact(info.len).map_err(out_of_memory)?;
-                    values.resize(info.len, 0);
-                    Storage::Words(values)
-                }
-            });
+            self.storage.push(storage);
+            held += bytes;
         }
         Ok(())
     }

@@ -29,6 +29,8 @@ mod matmul;
 mod winograd;
 
 pub(crate) use convolve::{Linear, Rows};
+#[doc(hidden)]
+pub use engine::FaultyCpu;
 pub use engine::{Cpu, CpuEngine, CpuOracle};
 pub use instructions::instructions;
 pub(crate) use matmul::{Matrix, matmul};

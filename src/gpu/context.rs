@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::engine::GpuEngine;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::recording::{Backend, BufferTable, Engine, Recording, Room};
+use crate::recording::{Backend, BufferTable, Engine, Faults, Recording, Room};
 
 /// Bytes that a job takes on a GPU at most where its settings do not say: no API tells how much is free.
 pub const DEFAULT_MEMORY: u64 = 2 << 30;
@@ -33,6 +33,9 @@ pub struct GpuOptions {
     pub choice: GpuChoice,
     /// Ask for WebGPU's default limits instead of the adapter's, as a browser or a careful host would.
     pub default_limits: bool,
+    /// Failures that tests order.
+    #[doc(hidden)]
+    pub faults: Faults,
 }
 
 /// What `impasto devices` says of an adapter.
@@ -59,18 +62,22 @@ pub struct AdapterReport {
     pub cooperative_matrices: Vec<String>,
 }
 
-/// An open GPU. Cheap to clone; engines made on it share its pipelines.
+/// An open GPU. Cheap to clone; engines made on it share its pipelines. When its device is lost, a run opens a new one,
+/// which all clones then use.
 #[derive(Clone, Debug)]
 pub struct Gpu {
-    pub(super) shared: Arc<Shared>,
+    shared: Arc<Mutex<Arc<Shared>>>,
+    name: String,
+    /// How to open it again; a host's own device cannot be.
+    options: Option<GpuOptions>,
 }
 
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
-    pub(super) lost: Arc<AtomicBool>,
-    name: String,
+    pub(super) faults: Faults,
+    lost: Arc<AtomicBool>,
     pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
 }
 
@@ -153,60 +160,105 @@ fn matrices(adapter: &wgpu::Adapter) -> Vec<String> {
 impl Gpu {
     /// Opens the adapter that the options choose.
     pub fn new(options: &GpuOptions) -> Result<Gpu> {
-        let mut found = enumerate();
-        let names: Vec<String> = found.iter().map(|adapter| adapter.get_info().name).collect();
-        let pick = match &options.choice {
-            GpuChoice::Hardware | GpuChoice::Any => {
-                let kinds: Vec<&str> = found.iter().map(|adapter| kind(&adapter.get_info())).collect();
-                preferred(&kinds, &options.choice)
-            }
-            GpuChoice::Name(name) => {
-                let wanted = name.to_lowercase();
-                names.iter().position(|name| name.to_lowercase().contains(&wanted))
-            }
-            GpuChoice::Index(index) => Some(*index).filter(|&index| index < found.len()),
-        };
-        let Some(pick) = pick else {
-            let wish = match &options.choice {
-                GpuChoice::Hardware => "no hardware adapter".to_string(),
-                GpuChoice::Any => "no adapter".to_string(),
-                GpuChoice::Name(name) => format!("no adapter is named `{name}`"),
-                GpuChoice::Index(index) => format!("no adapter has the number {index}"),
-            };
-            let listed = if names.is_empty() { "none".to_string() } else { names.join(", ") };
-            return Err(Error::NoDevice {
-                what: format!("{wish} (found: {listed})"),
-                hint: "`impasto devices` lists what there is; `--device cpu` always works".into(),
-            });
-        };
-        let adapter = found.swap_remove(pick);
-        let required_limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
-        let descriptor = wgpu::DeviceDescriptor { label: Some("impasto"), required_limits, ..Default::default() };
-        let (device, queue) =
-            pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| Error::NoDevice {
-                what: format!("{} does not open: {error}", names[pick]),
-                hint: "update the driver, or use `--device cpu`".into(),
-            })?;
-        let gpu = Gpu::from_device(&adapter, device, queue);
-        let lost = gpu.shared.lost.clone();
-        gpu.shared.device.set_device_lost_callback(move |_, _| lost.store(true, Ordering::Relaxed));
-        // By default wgpu panics on an error outside every scope; all our calls are scoped, and none may panic.
-        gpu.shared.device.on_uncaptured_error(Arc::new(|_| {}));
-        Ok(gpu)
+        let (shared, name) = open(options)?;
+        Ok(Gpu { shared: Arc::new(Mutex::new(Arc::new(shared))), name, options: Some(options.clone()) })
     }
 
-    /// Runs on a device that the host application owns. Its error handler and lost callback are left as they are.
+    /// Runs on a device that the host application owns. Its error handler and lost callback are left as they are. When
+    /// it is lost the run ends, since only the host can open it again.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
-        let info = adapter.get_info();
-        let name = format!("{} ({}, {})", info.name, info.backend, kind(&info));
-        let (lost, pipelines) = (Arc::default(), Mutex::default());
-        Gpu { shared: Arc::new(Shared { device, queue, lost, name, pipelines }) }
+        let shared = Shared::new(device, queue, Faults::default());
+        Gpu { shared: Arc::new(Mutex::new(Arc::new(shared))), name: name(&adapter.get_info()), options: None }
     }
 
     /// Name, backend and kind of the adapter.
     pub fn name(&self) -> &str {
-        &self.shared.name
+        &self.name
     }
+
+    /// Destroys the device, as a driver's reset would.
+    #[doc(hidden)]
+    pub fn destroy(&self) {
+        self.shared().device.destroy();
+    }
+
+    /// Bytes that the device's buffers have, where it tells.
+    #[doc(hidden)]
+    pub fn allocated(&self) -> Option<u64> {
+        self.shared().device.generate_allocator_report().map(|report| report.total_allocated_bytes)
+    }
+
+    /// The failures ordered, and what happened so far.
+    #[doc(hidden)]
+    pub fn faults(&self) -> Faults {
+        self.shared().faults.clone()
+    }
+
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A new device in place of `dead`, or the one that another run has opened in the meantime.
+    pub(super) fn reopen(&self, dead: &Arc<Shared>) -> Result<()> {
+        let Some(options) = &self.options else {
+            return Err(Error::DeviceLost {
+                what: "it is the host application's, which alone can open it again".into(),
+                hint: "give the run a new device".into(),
+            });
+        };
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&shared, dead) {
+            *shared = Arc::new(open(options)?.0);
+        }
+        Ok(())
+    }
+}
+
+/// Opens a device on the adapter that the options choose, and gives the adapter's name.
+fn open(options: &GpuOptions) -> Result<(Shared, String)> {
+    let mut found = enumerate();
+    let names: Vec<String> = found.iter().map(|adapter| adapter.get_info().name).collect();
+    let pick = match &options.choice {
+        GpuChoice::Hardware | GpuChoice::Any => {
+            let kinds: Vec<&str> = found.iter().map(|adapter| kind(&adapter.get_info())).collect();
+            preferred(&kinds, &options.choice)
+        }
+        GpuChoice::Name(name) => {
+            let wanted = name.to_lowercase();
+            names.iter().position(|name| name.to_lowercase().contains(&wanted))
+        }
+        GpuChoice::Index(index) => Some(*index).filter(|&index| index < found.len()),
+    };
+    let Some(pick) = pick else {
+        let wish = match &options.choice {
+            GpuChoice::Hardware => "no hardware adapter".to_string(),
+            GpuChoice::Any => "no adapter".to_string(),
+            GpuChoice::Name(name) => format!("no adapter is named `{name}`"),
+            GpuChoice::Index(index) => format!("no adapter has the number {index}"),
+        };
+        let listed = if names.is_empty() { "none".to_string() } else { names.join(", ") };
+        return Err(Error::NoDevice {
+            what: format!("{wish} (found: {listed})"),
+            hint: "`impasto devices` lists what there is; `--device cpu` always works".into(),
+        });
+    };
+    let adapter = found.swap_remove(pick);
+    let required_limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
+    let descriptor = wgpu::DeviceDescriptor { label: Some("impasto"), required_limits, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| Error::NoDevice {
+        what: format!("{} does not open: {error}", names[pick]),
+        hint: "update the driver, or use `--device cpu`".into(),
+    })?;
+    let shared = Shared::new(device, queue, options.faults.clone());
+    let lost = shared.lost.clone();
+    shared.device.set_device_lost_callback(move |_, _| lost.store(true, Ordering::Relaxed));
+    // By default wgpu panics on an error outside every scope; all our calls are scoped, and none may panic.
+    shared.device.on_uncaptured_error(Arc::new(|_| {}));
+    Ok((shared, name(&adapter.get_info())))
+}
+
+fn name(info: &wgpu::AdapterInfo) -> String {
+    format!("{} ({}, {})", info.name, info.backend, kind(info))
 }
 
 impl Backend for Gpu {
@@ -216,7 +268,7 @@ impl Backend for Gpu {
 
     /// What the device binds, and [`DEFAULT_MEMORY`].
     fn room(&self) -> Room {
-        let limits = self.shared.device.limits();
+        let limits = self.shared().device.limits();
         Room { binding: limits.max_buffer_size.min(limits.max_storage_buffer_binding_size), memory: DEFAULT_MEMORY }
     }
 
@@ -226,27 +278,59 @@ impl Backend for Gpu {
 }
 
 impl Shared {
+    fn new(device: wgpu::Device, queue: wgpu::Queue, faults: Faults) -> Shared {
+        Shared { device, queue, faults, lost: Arc::default(), pipelines: Mutex::default() }
+    }
+
+    /// A buffer of `size` bytes for an engine whose job holds `held` bytes already; its words are zero.
+    pub(super) fn create(
+        &self,
+        label: &str,
+        size: u64,
+        held: u64,
+        usage: wgpu::BufferUsages,
+        mapped_at_creation: bool,
+    ) -> Result<wgpu::Buffer> {
+        if !self.faults.room(size, held) {
+            return Err(no_memory(label, size));
+        }
+        self.scoped(label, || {
+            self.device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation })
+        })
+        .map_err(|error| if let Error::OutOfMemory { .. } = error { no_memory(label, size) } else { error })
+    }
+
     /// The pipeline of a kernel with these constants; compiled at first use.
     pub(super) fn pipeline(
         &self,
         kernel: &'static Kernel,
         constants: &[(&'static str, f64)],
     ) -> Result<wgpu::ComputePipeline> {
-        let key = format!("{} {constants:?}", kernel.name);
+        self.compiled(kernel.name, kernel.source, constants)
+    }
+
+    /// The pipeline of a shader's entry point.
+    pub(super) fn compiled(
+        &self,
+        name: &'static str,
+        source: &'static str,
+        constants: &[(&'static str, f64)],
+    ) -> Result<wgpu::ComputePipeline> {
+        let key = format!("{name} {constants:?}");
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = pipelines.get(&key) {
             return Ok(pipeline.clone());
         }
-        let pipeline = self.scoped(kernel.name, || {
+        let pipeline = self.scoped(name, || {
             let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(kernel.name),
-                source: wgpu::ShaderSource::Wgsl(kernel.source.into()),
+                label: Some(name),
+                source: wgpu::ShaderSource::Wgsl(source.into()),
             });
             self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-                label: Some(kernel.name),
+                label: Some(name),
                 layout: None,
                 module: &module,
-                entry_point: Some(kernel.name),
+                entry_point: Some(name),
                 compilation_options: wgpu::PipelineCompilationOptions {
                     constants,
                     // Every kernel writes its workgroup memory before it reads it.
@@ -269,12 +353,7 @@ impl Shared {
         let internal = pollster::block_on(internal.pop());
         let validation = pollster::block_on(validation.pop());
         if memory.is_some() {
-            return Err(Error::OutOfMemory {
-                what: what.into(),
-                needed: 0,
-                available: 0,
-                hint: "use a smaller --size or --tile, or close other programs that use the GPU".into(),
-            });
+            return Err(no_memory(what, 0));
         }
         if let Some(error) = internal.or(validation) {
             // What a lost device hands out is invalid, and using it is a validation error: the effect, not the cause.
@@ -309,6 +388,15 @@ impl Shared {
 
     pub(super) fn check_lost(&self) -> Result<()> {
         if self.lost.load(Ordering::Relaxed) { Err(lost("the driver reports a lost device")) } else { Ok(()) }
+    }
+}
+
+fn no_memory(what: &str, needed: u64) -> Error {
+    Error::OutOfMemory {
+        what: what.into(),
+        needed,
+        available: 0,
+        hint: "use a smaller --size or --tile, or close other programs that use the GPU".into(),
     }
 }
 

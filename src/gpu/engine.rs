@@ -1,47 +1,75 @@
 //! Runs recordings on wgpu: encodes each once into bind groups, then packs launches into short submissions.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::context::{Gpu, Shared, lost};
+use super::epoch::Epoch;
+use super::pace::{Pace, Work};
 use crate::error::{Error, Result};
-use crate::recording::{BufferId, BufferTable, Command, Engine, Ledger, Program, Purpose, Recording, no_program};
+use crate::recording::{
+    BufferId, BufferInfo, BufferTable, Command, Engine, Fate, Ledger, Program, Purpose, Recording, Submissions,
+    no_program, no_room,
+};
 
-/// Aim for the length of one submission: Windows kills what takes 2 s, and a desktop stutters well before.
-const SUBMISSION: Duration = Duration::from_millis(100);
 /// A submission that takes longer than this is taken for a hung device.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Offset between parameter structs in a uniform buffer: the largest alignment that WebGPU allows a device to ask for.
 const UNIFORM_STRIDE: usize = 256;
-/// wgpu stages uploads; large ones go in pieces, since running out of memory there loses the device.
+/// Uploads go through buffers of this size at most, so that a large one does not take twice its memory.
 const UPLOAD: usize = 16 << 20;
 
 /// Runs recordings on a [`Gpu`].
 #[derive(Debug)]
 pub struct GpuEngine {
     gpu: Gpu,
+    /// The device that this engine was made on.
+    shared: Arc<Shared>,
     buffers: Vec<wgpu::Buffer>,
+    /// Bytes of all buffers.
+    held: u64,
     programs: Vec<Vec<Encoded>>,
+    epoch: Option<Epoch>,
     pending: VecDeque<Pending>,
     last_done: Instant,
+    pace: Pace,
     /// Bytes of parameters, and the most that reading back took at once.
     uniforms: u64,
     staging: u64,
-    /// Measured throughput, to size submissions: FLOP per second.
-    rate: f64,
 }
 
 #[derive(Debug)]
 enum Encoded {
-    Dispatch { label: String, pipeline: wgpu::ComputePipeline, bind_group: wgpu::BindGroup, grid: [u32; 3], flops: u64 },
-    Clear(BufferId),
+    Dispatch {
+        label: Arc<str>,
+        pipeline: wgpu::ComputePipeline,
+        bind_group: wgpu::BindGroup,
+        grid: [u32; 3],
+        work: f64,
+    },
+    Clear {
+        label: Arc<str>,
+        buffer: wgpu::Buffer,
+        work: f64,
+    },
+}
+
+impl Encoded {
+    /// What the pace is learned by, and how much of it.
+    fn work(&self) -> (&Arc<str>, f64) {
+        match self {
+            Encoded::Dispatch { label, work, .. } | Encoded::Clear { label, work, .. } => (label, *work),
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Pending {
     index: wgpu::SubmissionIndex,
     submitted: Instant,
-    flops: u64,
+    work: Work,
+    commands: usize,
 }
 
 impl GpuEngine {
@@ -49,18 +77,23 @@ impl GpuEngine {
     pub fn new(gpu: &Gpu) -> GpuEngine {
         GpuEngine {
             gpu: gpu.clone(),
+            shared: gpu.shared(),
             buffers: Vec::new(),
+            held: 0,
             programs: Vec::new(),
+            epoch: None,
             pending: VecDeque::new(),
             last_done: Instant::now(),
+            pace: Pace::default(),
             uniforms: 0,
             staging: 0,
-            rate: 5e9,
         }
     }
 
-    fn shared(&self) -> &Shared {
-        &self.gpu.shared
+    fn epoch(&self) -> Result<&Epoch> {
+        self.epoch
+            .as_ref()
+            .ok_or_else(|| Error::Kernel { kernel: "gpu engine".into(), what: "no buffers allocated".into() })
     }
 
     fn buffer(&self, buffer: BufferId, bytes: u64) -> Result<&wgpu::Buffer> {
@@ -73,13 +106,14 @@ impl GpuEngine {
     fn encode(&self, command: &Command, uniforms: &wgpu::Buffer, slot: usize) -> Result<Encoded> {
         let dispatch = match command {
             Command::Clear(buffer) => {
-                self.buffer(*buffer, 0)?;
-                return Ok(Encoded::Clear(*buffer));
+                let buffer = self.buffer(*buffer, 0)?.clone();
+                let (label, work) = ("clear".into(), buffer.size() as f64 / 4.0);
+                return Ok(Encoded::Clear { label, buffer, work });
             }
             Command::Dispatch(dispatch) => dispatch,
         };
         let reflection = dispatch.kernel.reflect()?;
-        let pipeline = self.shared().pipeline(dispatch.kernel, &dispatch.constants)?;
+        let pipeline = self.shared.pipeline(dispatch.kernel, &dispatch.constants)?;
         let mut entries = vec![wgpu::BindGroupEntry {
             binding: reflection.params_binding,
             resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
@@ -88,53 +122,85 @@ impl GpuEngine {
                 size: wgpu::BufferSize::new(dispatch.params.len() as u64),
             }),
         }];
+        let mut elements = 0;
         for (tensor, (binding, _)) in dispatch.tensors.iter().zip(&reflection.bindings) {
             let buffer = self.buffer(tensor.buffer, 4 * tensor.len() as u64)?;
             entries.push(wgpu::BindGroupEntry { binding: *binding, resource: buffer.as_entire_binding() });
+            elements += tensor.len() as u64;
         }
-        let bind_group = self.shared().scoped(dispatch.kernel.name, || {
-            self.shared().device.create_bind_group(&wgpu::BindGroupDescriptor {
+        let bind_group = self.shared.scoped(dispatch.kernel.name, || {
+            self.shared.device.create_bind_group(&wgpu::BindGroupDescriptor {
                 label: Some(&dispatch.label),
                 layout: &pipeline.get_bind_group_layout(0),
                 entries: &entries,
             })
         })?;
-        let label = format!("{} {}", dispatch.kernel.name, dispatch.label);
-        Ok(Encoded::Dispatch { label, pipeline, bind_group, grid: dispatch.grid, flops: dispatch.flops })
+        Ok(Encoded::Dispatch {
+            label: format!("{} {}", dispatch.kernel.name, dispatch.label).into(),
+            pipeline,
+            bind_group,
+            grid: dispatch.grid,
+            // A launch that states no operations still takes its time.
+            work: if dispatch.flops > 0 { dispatch.flops } else { elements } as f64,
+        })
     }
 
-    fn submit(&mut self, commands: &[&Encoded], flops: u64) -> Result<()> {
-        let shared = &self.gpu.shared;
-        let buffers = &self.buffers;
+    /// Makes one submission. One runs while the next is being encoded; more would only delay an interruption.
+    fn send(
+        &mut self,
+        what: &str,
+        (work, commands): (Work, usize),
+        record: impl FnOnce(&mut wgpu::CommandEncoder, &Epoch),
+    ) -> Result<wgpu::SubmissionIndex> {
+        let fate = self.shared.faults.submission();
+        if fate == Fate::Lose {
+            self.shared.device.destroy();
+        }
+        let (shared, epoch) = (&self.shared, self.epoch()?);
         let submitted = Instant::now();
-        let index = shared.scoped("submission", || {
+        let index = shared.scoped(what, || {
             let mut encoder = shared.device.create_command_encoder(&Default::default());
-            let mut rest = commands;
-            while let Some((first, after)) = rest.split_first() {
-                if let Encoded::Clear(buffer) = first {
-                    encoder.clear_buffer(&buffers[buffer.index()], 0, None);
-                    rest = after;
-                    continue;
-                }
-                let mut pass = encoder.begin_compute_pass(&Default::default());
-                while let Some((Encoded::Dispatch { label, pipeline, bind_group, grid, .. }, after)) =
-                    rest.split_first()
-                {
-                    pass.push_debug_group(label);
-                    pass.set_pipeline(pipeline);
-                    pass.set_bind_group(0, bind_group, &[]);
-                    pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
-                    pass.pop_debug_group();
-                    rest = after;
-                }
+            record(&mut encoder, epoch);
+            if fate == Fate::Drop {
+                encoder = shared.device.create_command_encoder(&Default::default());
             }
             shared.queue.submit([encoder.finish()])
         })?;
-        self.pending.push_back(Pending { index, submitted, flops });
-        // One submission runs while the next is being encoded; more would only delay an interruption.
+        self.pending.push_back(Pending { index: index.clone(), submitted, work, commands });
         while self.pending.len() > 2 {
             self.retire()?;
         }
+        Ok(index)
+    }
+
+    fn submit(&mut self, batch: &[&Encoded]) -> Result<()> {
+        let mut work: HashMap<&Arc<str>, f64> = HashMap::new();
+        for (label, more) in batch.iter().map(|command| command.work()) {
+            *work.entry(label).or_default() += more;
+        }
+        let work = work.into_iter().map(|(label, work)| (label.clone(), work)).collect();
+        self.send("submission", (work, batch.len()), |encoder, epoch| {
+            let mut rest = batch;
+            while let Some((first, after)) = rest.split_first() {
+                if let Encoded::Clear { buffer, .. } = first {
+                    encoder.clear_buffer(buffer, 0, None);
+                    rest = after;
+                    continue;
+                }
+                epoch.pass(encoder, |pass| {
+                    while let Some((Encoded::Dispatch { label, pipeline, bind_group, grid, .. }, after)) =
+                        rest.split_first()
+                    {
+                        pass.push_debug_group(label);
+                        pass.set_pipeline(pipeline);
+                        pass.set_bind_group(0, bind_group, &[]);
+                        pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+                        pass.pop_debug_group();
+                        rest = after;
+                    }
+                });
+            }
+        })?;
         Ok(())
     }
 
@@ -143,9 +209,9 @@ impl GpuEngine {
         let Some(pending) = self.pending.pop_front() else { return Ok(()) };
         self.wait(pending.index)?;
         let now = Instant::now();
-        let busy = now.duration_since(self.last_done.max(pending.submitted)).as_secs_f64();
-        if busy > 1e-4 && pending.flops > 0 {
-            self.rate = 0.5 * self.rate + 0.5 * (pending.flops as f64 / busy);
+        if pending.commands > 0 {
+            let busy = now.duration_since(self.last_done.max(pending.submitted));
+            self.pace.learn(&pending.work, pending.commands, busy);
         }
         self.last_done = now;
         Ok(())
@@ -153,8 +219,8 @@ impl GpuEngine {
 
     fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
         let submission_index = Some(index);
-        let outcome = self.shared().device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(PATIENCE) });
-        self.shared().check_lost()?;
+        let outcome = self.shared.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(PATIENCE) });
+        self.shared.check_lost()?;
         match outcome {
             Ok(_) => Ok(()),
             Err(wgpu::PollError::Timeout) => Err(lost("no answer from the device for five minutes")),
@@ -164,52 +230,117 @@ impl GpuEngine {
 
     fn upload(&mut self, buffer: BufferId, bytes: &[u8]) -> Result<()> {
         let target = self.buffer(buffer, bytes.len() as u64)?.clone();
+        self.fill(&target, bytes)
+    }
+
+    /// Copies `bytes` through buffers of our own, because running out of memory for wgpu's loses the device.
+    fn fill(&mut self, target: &wgpu::Buffer, bytes: &[u8]) -> Result<()> {
         for (piece, chunk) in bytes.chunks(UPLOAD).enumerate() {
-            let shared = self.shared();
-            let index = shared.scoped("upload", || {
-                shared.queue.write_buffer(&target, (piece * UPLOAD) as u64, chunk);
-                (bytes.len() > UPLOAD).then(|| shared.queue.submit([]))
+            let usage = wgpu::BufferUsages::MAP_WRITE | wgpu::BufferUsages::COPY_SRC;
+            let staging = self.shared.create("upload", chunk.len() as u64, self.held, usage, true)?;
+            staging
+                .get_mapped_range_mut(..)
+                .map_err(|error| lost(&format!("upload failed: {error}")))?
+                .copy_from_slice(chunk);
+            staging.unmap();
+            self.send("upload", (Work::new(), 0), |encoder, epoch| {
+                encoder.copy_buffer_to_buffer(&staging, 0, target, (piece * UPLOAD) as u64, chunk.len() as u64);
+                epoch.pass(encoder, |_| ());
             })?;
-            if let Some(index) = index {
-                self.wait(index)?;
-            }
         }
         Ok(())
     }
 
     fn download(&mut self, buffer: BufferId) -> Result<Vec<u8>> {
+        let source = self.buffer(buffer, 0)?.clone();
+        let size = source.size();
+        self.staging = self.staging.max(size);
+        let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+        let staging = self.shared.create("readback", size + 4, self.held, usage, false)?;
+        let index = self.send("readback", (Work::new(), 0), |encoder, epoch| {
+            epoch.pass(encoder, |_| ());
+            encoder.copy_buffer_to_buffer(&source, 0, &staging, 0, size);
+            encoder.copy_buffer_to_buffer(&epoch.buffer, 0, &staging, size, 4);
+        })?;
+        // Each by itself: their durations teach the pace.
         while !self.pending.is_empty() {
             self.retire()?;
         }
-        self.staging = self.staging.max(self.buffer(buffer, 0)?.size());
-        let source = self.buffer(buffer, 0)?;
-        let shared = self.shared();
+        self.wait(index)?;
         let (sender, receiver) = std::sync::mpsc::channel();
-        let (staging, index) = shared.scoped("readback", || {
-            let staging = shared.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("readback"),
-                size: source.size(),
-                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            });
-            let mut encoder = shared.device.create_command_encoder(&Default::default());
-            encoder.copy_buffer_to_buffer(source, 0, &staging, 0, None);
-            let index = shared.queue.submit([encoder.finish()]);
-            // Inside the scope, because mapping a lost device's buffer is an error that panics in a host without a handler.
+        // In a scope, because mapping a lost device's buffer is an error that panics in a host without a handler.
+        self.shared.scoped("readback", || {
             staging.map_async(wgpu::MapMode::Read, .., move |result| {
                 // The receiver waits below; if it is gone, so is the wish for the answer.
                 let _ = sender.send(result);
             });
-            (staging, index)
         })?;
-        self.wait(index)?;
+        self.shared.device.poll(wgpu::PollType::Poll).map_err(|error| lost(&error.to_string()))?;
         match receiver.recv_timeout(Duration::from_secs(1)) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(lost(&format!("readback failed: {error}"))),
             Err(_) => return Err(lost("readback was never answered")),
         }
         let view = staging.get_mapped_range(..).map_err(|error| lost(&format!("readback failed: {error}")))?;
-        Ok(view.to_vec())
+        let mut bytes = view.to_vec();
+        let count = bytes.split_off(bytes.len().saturating_sub(4));
+        self.epoch()?.verify(count.try_into().map_or(0, u32::from_ne_bytes))?;
+        Ok(bytes)
+    }
+
+    /// Frees every buffer; they are free indeed when this returns.
+    fn release(&mut self) {
+        while !self.pending.is_empty() && self.retire().is_ok() {}
+        self.pending.clear();
+        self.programs.clear();
+        self.buffers.clear();
+        self.epoch = None;
+        (self.held, self.uniforms, self.staging) = (0, 0, 0);
+        // Memory goes back when the device is polled; where it is lost there is nothing to wait for.
+        let _ = self.shared.device.poll(wgpu::PollType::Poll);
+    }
+
+    fn run_encoded(&mut self, encoded: &[Encoded], times: u32) -> Result<()> {
+        let total = encoded.len() * times as usize;
+        let mut done = 0;
+        while done < total {
+            let seconds = encoded.iter().map(Encoded::work).map(|(label, work)| self.pace.seconds(label, work));
+            let seconds: Vec<f64> = seconds.collect();
+            let (at, left) = (done % encoded.len(), total - done);
+            let sum = |part: &[f64]| part.iter().sum::<f64>();
+            // Whole rounds, and the rest of the one that was begun.
+            let ahead = sum(&seconds) * (left / encoded.len()) as f64 + if at > 0 { sum(&seconds[at..]) } else { 0.0 };
+            let count = Pace::cut(ahead, seconds.iter().cycle().skip(at).take(left).copied());
+            let batch: Vec<&Encoded> = encoded.iter().cycle().skip(at).take(count).collect();
+            self.submit(&batch)?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    fn create_all(&mut self, table: &BufferTable) -> Result<()> {
+        let limits = self.shared.device.limits();
+        let available = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
+        let needed = |info: &BufferInfo| 4 * info.len as u64;
+        if let Some(info) = table.infos().iter().find(|info| needed(info) > available) {
+            return Err(Error::OutOfMemory {
+                what: format!("buffer {}", info.label),
+                needed: needed(info),
+                available,
+                hint: "use a smaller --size or --tile".into(),
+            });
+        }
+        self.epoch = Some(Epoch::new(&self.shared)?);
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        for info in table.infos() {
+            let buffer = self.shared.create(&info.label, needed(info), self.held, usage, false);
+            self.buffers.push(buffer.map_err(|error| match error {
+                Error::OutOfMemory { .. } => no_room(&info.label, table, self.held),
+                other => other,
+            })?);
+            self.held += needed(info);
+        }
+        Ok(())
     }
 }
 
@@ -227,33 +358,12 @@ impl Engine for GpuEngine {
     }
 
     fn allocate(&mut self, table: &BufferTable) -> Result<()> {
-        self.programs.clear();
-        self.buffers.clear();
-        (self.uniforms, self.staging) = (0, 0);
-        let limits = self.shared().device.limits();
-        let available = limits.max_buffer_size.min(limits.max_storage_buffer_binding_size);
-        for info in table.infos() {
-            let needed = 4 * info.len as u64;
-            if needed > available {
-                return Err(Error::OutOfMemory {
-                    what: format!("buffer {}", info.label),
-                    needed,
-                    available,
-                    hint: "use a smaller --size or --tile".into(),
-                });
-            }
-            let shared = self.shared();
-            let buffer = shared.scoped(&info.label, || {
-                shared.device.create_buffer(&wgpu::BufferDescriptor {
-                    label: Some(&info.label),
-                    size: needed,
-                    usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
-                    mapped_at_creation: false,
-                })
-            })?;
-            self.buffers.push(buffer);
+        self.release();
+        let result = self.create_all(table);
+        if result.is_err() {
+            self.release();
         }
-        Ok(())
+        result
     }
 
     fn prepare(&mut self, recording: &Recording) -> Result<Program> {
@@ -263,17 +373,9 @@ impl Engine for GpuEngine {
                 bytes[slot * UNIFORM_STRIDE..][..dispatch.params.len()].copy_from_slice(&dispatch.params);
             }
         }
-        let shared = self.shared();
-        let uniforms = shared.scoped(&recording.label, || {
-            let uniforms = shared.device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(&recording.label),
-                size: bytes.len() as u64,
-                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-                mapped_at_creation: false,
-            });
-            shared.queue.write_buffer(&uniforms, 0, &bytes);
-            uniforms
-        })?;
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let uniforms = self.shared.create(&recording.label, bytes.len() as u64, self.held, usage, false)?;
+        self.fill(&uniforms, &bytes)?;
         let commands = recording.commands.iter().enumerate();
         let encoded = commands.map(|(slot, command)| self.encode(command, &uniforms, slot)).collect::<Result<_>>()?;
         self.programs.push(encoded);
@@ -284,33 +386,13 @@ impl Engine for GpuEngine {
     fn run(&mut self, program: Program, times: u32) -> Result<()> {
         let slot = self.programs.get_mut(program.0).ok_or_else(|| no_program("gpu engine"))?;
         let encoded = std::mem::take(slot);
-        let mut result = Ok(());
-        let mut batch = Vec::new();
-        let mut flops = 0;
-        let total = encoded.len() * times as usize;
-        for (done, command) in (0..times).flat_map(|_| &encoded).enumerate() {
-            batch.push(command);
-            if let Encoded::Dispatch { flops: more, .. } = command {
-                flops += more;
-            }
-            let full = flops as f64 >= self.rate * SUBMISSION.as_secs_f64();
-            if full || done + 1 == total {
-                result = self.submit(&batch, flops);
-                if result.is_err() {
-                    break;
-                }
-                batch.clear();
-                flops = 0;
-            }
-        }
-        drop(batch);
+        let result = self.run_encoded(&encoded, times);
         self.programs[program.0] = encoded;
         result
     }
 
     fn ledger(&self) -> Ledger {
-        let buffers = self.buffers.iter().map(wgpu::Buffer::size).sum();
-        Ledger { buffers, overhead: self.uniforms + self.staging }
+        Ledger { buffers: self.held, overhead: self.uniforms + self.staging }
     }
 
     fn write(&mut self, buffer: BufferId, values: &[f32]) -> Result<()> {
@@ -335,5 +417,14 @@ impl Engine for GpuEngine {
             .chunks_exact(4)
             .map(|bytes| u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
             .collect())
+    }
+
+    fn reopen(&self) -> Result<Box<dyn Engine>> {
+        self.gpu.reopen(&self.shared)?;
+        Ok(Box::new(GpuEngine::new(&self.gpu)))
+    }
+
+    fn submissions(&self) -> Option<Submissions> {
+        Some(self.pace.submissions())
     }
 }

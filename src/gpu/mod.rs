@@ -2,6 +2,8 @@
 
 mod context;
 mod engine;
+mod epoch;
+mod pace;
 
 pub use context::{AdapterReport, DEFAULT_MEMORY, FEATURES, Gpu, GpuChoice, GpuOptions, adapters, preferred};
 pub use engine::GpuEngine;

@@ -121,8 +121,16 @@ impl Bands {
 
     /// Hands the values of each band on, `[rows, W, 4]`, from top to bottom: a band at a time, to spare memory.
     pub fn read_each(&self, engine: &mut dyn Engine, mut take: impl FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        (0..self.bands.len()).try_for_each(|band| take(&self.read_band(engine, band)?))
+    }
+
+    /// The values of one band, `[rows, W, 4]`.
+    pub fn read_band(&self, engine: &mut dyn Engine, band: usize) -> Result<Vec<f32>> {
+        let band = &self.bands[band];
+        let mut values = engine.read(band.buffer)?;
         // A buffer that was lent may be larger than its band.
-        self.bands.iter().try_for_each(|band| take(&engine.read(band.buffer)?[..band.len()]))
+        values.truncate(band.len());
+        Ok(values)
     }
 
     /// Writes the values that `of` gives for a range of rows, `[rows, W, 4]`: a band at a time, to spare memory.

@@ -99,6 +99,11 @@ impl Stage {
         let step = layout.step(config)?;
         Ok(Stage { scale, way, layout, style_pass, content_pass, step, overhead: 0 })
     }
+
+    /// Bytes of all buffers.
+    pub(super) fn bytes(&self) -> u64 {
+        self.layout.work.table.total()
+    }
 }
 
 /// How a scale is cut up.
@@ -158,6 +163,7 @@ pub(super) struct Layout {
     pub(super) schedule: Tensor,
     pub(super) m: Bands,
     pub(super) v: Bands,
+    pub(super) counter: Tensor,
     pub(super) style_image: Option<Bands>,
     /// The content picture, where its features are computed anew for every tile.
     pub(super) content_image: Option<Bands>,
@@ -194,6 +200,7 @@ impl Layout {
             false => FeatureTarget::new(&mut work, *tap, height, width),
         };
         let contents = config.content_layers.iter().map(content).collect();
+        let counter = work.table.tensor("step", Scalar::U32, &[1], Purpose::Image);
         let (style_image, targets) = (None, Vec::new());
         Ok(Layout {
             work,
@@ -206,6 +213,7 @@ impl Layout {
             schedule,
             m,
             v,
+            counter,
             style_image,
             content_image,
             way,
@@ -270,13 +278,12 @@ impl Layout {
         if config.tv_weight > 0.0 {
             self.total_variation(&mut recording, config.tv_weight, terms.len())?;
         }
-        let step = self.work.table.tensor("step", Scalar::U32, &[1], Purpose::Image);
         let moments = self.m.tensors().iter().zip(self.v.tensors());
         for ((image, d_image), (m, v)) in self.image.tensors().iter().zip(self.d_image.tensors()).zip(moments) {
-            let tensors = AdamTensors { d_image, schedule: &self.schedule, step: &step, image, m, v };
+            let tensors = AdamTensors { d_image, schedule: &self.schedule, step: &self.counter, image, m, v };
             adam(&mut recording, tensors, config.adam.beta1, config.adam.beta2)?;
         }
-        log_losses(&mut recording, &self.losses, &self.ring, &step)?;
+        log_losses(&mut recording, &self.losses, &self.ring, &self.counter)?;
         Ok(recording)
     }
 

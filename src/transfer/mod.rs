@@ -7,6 +7,7 @@ mod layout;
 mod losses;
 mod noise;
 pub mod presets;
+mod rig;
 mod run;
 mod scales;
 mod stage;

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use super::config::Config;
 use super::forecast::{Anywhere, Plan};
 use super::layout::{RING, check_inputs, lay_out};
+use super::rig::{Kept, Rig};
 use super::scales::Scale;
 use super::stage::{Carry, Queue, Running};
 use crate::error::{Error, Result};
 use crate::picture::{Filter, Picture, resampled};
-use crate::recording::{Backend, BufferTable, Engine, Ledger, Recording};
+use crate::recording::{Backend, BufferTable, Ledger, Recording, Submissions};
 use crate::weights::Weights;
 
 /// No picture is this far from 0..255 unless the optimiser diverged.
@@ -43,11 +44,13 @@ impl Report {
 /// A style transfer on one engine. Dropping it frees everything it holds.
 #[derive(Debug)]
 pub struct StyleTransfer {
-    engine: Box<dyn Engine>,
-    config: Config,
+    rig: Rig,
     scales: Vec<Scale>,
-    queue: Queue,
     running: Running,
+    /// What the scale at work began with; `None` for the first.
+    from: Option<Carry>,
+    /// The last state of the scale at work that was looked at.
+    kept: Option<Kept>,
     /// What the scale at work has left, from its end until the next one has begun.
     left: Option<Carry>,
     mean: [f32; 3],
@@ -61,9 +64,13 @@ pub struct StyleTransfer {
 
 impl StyleTransfer {
     /// Sets a run up: resamples the pictures, allocates every buffer of the first scale, measures its targets, writes
-    /// the start. A job whose largest scale the device cannot hold is refused here.
+    /// the start. Where the device has no room for the largest scale, it is laid out in smaller tiles, and
+    /// [`StyleTransfer::notes`] says so.
     ///
     /// `weights` must reach down to [`Config::depth`]. Exactly one style picture is supported so far.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] where no smaller tile helps, [`Error::DeviceLost`] where the device is lost twice.
     pub fn new(
         backend: &dyn Backend,
         weights: &Weights,
@@ -74,23 +81,24 @@ impl StyleTransfer {
         let (stages, style) = lay_out(backend, weights, content, styles, &config)?;
         let scales = stages.iter().map(|stage| stage.scale).collect();
         let names = stages.first().map(|stage| stage.layout.names.clone()).unwrap_or_default();
-        let mut queue = Queue::new(stages, weights, content, style, &config);
-        let mut engine = backend.engine()?;
-        queue.check_room(engine.as_mut())?;
-        let running = queue.begin(engine.as_mut(), &config, (0, None))?;
+        let queue = Queue::new(stages, weights, content, style, &config);
+        let mean = config.mean.unwrap_or(weights.mean);
+        let mut rig = Rig::new(backend.engine()?, queue, config);
+        rig.attempt(|rig| rig.queue.check_room(rig.engine.as_mut()))?;
+        let running = rig.attempt(|rig| rig.begin(0, 0, None))?;
         Ok(StyleTransfer {
-            engine,
+            rig,
             scales,
-            queue,
             running,
+            from: None,
+            kept: None,
             left: None,
-            mean: config.mean.unwrap_or(weights.mean),
+            mean,
             names: names.into(),
             iteration: 0,
             diverged: None,
             batch: 1,
             start: Instant::now(),
-            config,
         })
     }
 
@@ -126,9 +134,13 @@ impl StyleTransfer {
     /// [`Error::NonFinite`] once a loss is NaN or infinite: the iterations before it are reported first, and every later
     /// call fails alike. Where the next scale cannot begin, [`StyleTransfer::image`] still has the picture, and a later
     /// call tries again.
+    ///
+    /// A lost device is opened again once, and the run goes on from the state of some seconds before: each iteration is
+    /// reported once all the same, and the same device gives the same bits. [`Error::DeviceLost`] if it is lost again
+    /// before there is a new state, or is a host's own: [`StyleTransfer::last_good`] is what is left.
     pub fn advance(&mut self, limit: u32) -> Result<Vec<Report>> {
         self.check_diverged()?;
-        if limit > 0 && self.iteration == self.running.end() && !self.queue.is_empty() {
+        if limit > 0 && self.iteration == self.running.end() && self.next().is_some() {
             self.next_scale()?;
         }
         let count = self.batch.min(limit).min(self.running.end() - self.iteration);
@@ -136,8 +148,10 @@ impl StyleTransfer {
             return Ok(Vec::new());
         }
         let begin = Instant::now();
-        self.engine.run(self.running.step, count)?;
-        let ring = self.engine.read(self.running.ring.buffer)?;
+        let ring = self.surviving(|job| {
+            job.rig.engine.run(job.running.step, count)?;
+            job.rig.engine.read(job.running.ring.buffer)
+        })?;
         let took = begin.elapsed();
         if took < BATCH / 2 && count == self.batch {
             self.batch = (self.batch * 2).min(RING);
@@ -165,22 +179,52 @@ impl StyleTransfer {
         if reports.is_empty() {
             self.check_diverged()?;
         }
+        if self.diverged.is_none() && self.rig.look_is_due() {
+            // If this fails there is an older state, and the next call meets the same failure.
+            if let Ok(Some(kept)) = self.rig.look(&self.running, self.iteration) {
+                self.kept = Some(kept);
+            }
+        }
         Ok(reports)
     }
 
+    /// Runs `work`, which begins at the state after the iterations done. If the engine fails and can be put right, it is
+    /// brought to that state again and `work` repeated.
+    fn surviving<R>(&mut self, mut work: impl FnMut(&mut StyleTransfer) -> Result<R>) -> Result<R> {
+        loop {
+            let StyleTransfer { rig, running, from, kept, iteration, .. } = self;
+            let ready = match rig.stale {
+                true => rig.restore(running, from.as_ref(), kept.as_ref(), *iteration),
+                false => Ok(()),
+            };
+            match ready.and_then(|()| work(self)) {
+                Ok(result) => return Ok(result),
+                Err(error) => self.rig.survive(error)?,
+            }
+        }
+    }
+
+    /// The index of the scale after the one at work.
+    fn next(&self) -> Option<usize> {
+        Some(self.running.scale.index + 1).filter(|next| *next < self.rig.queue.len())
+    }
+
     fn next_scale(&mut self) -> Result<()> {
+        let Some(next) = self.next() else { return Ok(()) };
         if self.left.is_none() {
             let image = self.values()?;
-            let mut moments = None;
-            if self.config.keep_moments {
-                let Running { m, v, .. } = &self.running;
-                moments = Some([m.read(self.engine.as_mut())?, v.read(self.engine.as_mut())?]);
-            }
+            let moments = self.surviving(|job| {
+                let (Running { m, v, .. }, engine) = (&job.running, job.rig.engine.as_mut());
+                let keep = job.rig.config.keep_moments;
+                keep.then(|| Ok([m.read(engine)?, v.read(engine)?])).transpose()
+            })?;
             self.left = Some(Carry { image, moments, size: self.running.size() });
         }
-        let start = (self.iteration, self.left.as_ref());
-        self.running = self.queue.begin(self.engine.as_mut(), &self.config, start)?;
-        self.left = None;
+        let (first, left) = (self.iteration, self.left.as_ref());
+        self.running = self.rig.attempt(|rig| rig.begin(next, first, left))?;
+        self.rig.trust();
+        self.from = self.left.take();
+        self.kept = None;
         self.batch = 1;
         Ok(())
     }
@@ -226,8 +270,49 @@ impl StyleTransfer {
             Some(left) => left.image.clone(),
             None => self.values()?,
         };
-        let values = resampled(&values, self.running.size(), [height, width], 4, Filter::Bicubic);
-        Ok(Picture { width, height, rgb: without_padding(&values, self.mean).collect() })
+        Ok(self.picture(&values, self.running.size()))
+    }
+
+    /// The picture of the last state that the device has vouched for, in the size of the result, and the number of
+    /// iterations before it: what is left when [`StyleTransfer::advance`] and [`StyleTransfer::image`] fail for good.
+    /// `None` where no state was looked at yet.
+    pub fn last_good(&self) -> Option<(u32, Picture)> {
+        match (&self.left, &self.kept, &self.from) {
+            (Some(left), _, _) => Some((self.iteration, self.picture(&left.image, left.size))),
+            (None, Some(kept), _) => Some((kept.iteration, self.picture(kept.image(), self.running.size()))),
+            (None, None, Some(from)) => Some((self.running.first, self.picture(&from.image, from.size))),
+            (None, None, None) => None,
+        }
+    }
+
+    /// `[H, W, 4]` with the mean subtracted, as a picture in the size of the result.
+    fn picture(&self, values: &[f32], size: [usize; 2]) -> Picture {
+        let (width, height) = self.size();
+        let values = resampled(values, size, [height, width], 4, Filter::Bicubic);
+        Picture { width, height, rgb: without_padding(&values, self.mean).collect() }
+    }
+
+    /// What was done since the last call about failures that the run survived, in sentences for people: smaller tiles
+    /// where memory ran out, a device that was opened again.
+    pub fn notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.rig.notes)
+    }
+
+    /// Edge of the tiles in pixels at the largest scale, as asked for, chosen, or left where memory ran out; `None` where
+    /// the picture is computed as a whole.
+    pub fn tile(&self) -> Option<usize> {
+        self.rig.queue.tile()
+    }
+
+    /// What the engine's submissions took so far; `None` on the CPU engine.
+    pub fn submissions(&self) -> Option<Submissions> {
+        self.rig.engine.submissions()
+    }
+
+    /// Least time between two states that the run could go on from, 5 s unless a test wants another.
+    #[doc(hidden)]
+    pub fn keep_state_every(&mut self, interval: Duration) {
+        self.rig.keep_every(interval);
     }
 
     /// The picture at the scale at work, `[H, W, 4]` with the mean subtracted.
@@ -240,13 +325,14 @@ impl StyleTransfer {
     /// The same in pieces of whole rows, each with the mean.
     fn each_value(&mut self, mut take: impl FnMut(&[f32], [f32; 3])) -> Result<()> {
         let (iteration, mean) = (self.iteration, self.mean);
-        self.running.image.read_each(self.engine.as_mut(), |values| {
+        for band in 0..self.running.image.tensors().len() {
+            let values = self.surviving(|job| job.running.image.read_band(job.rig.engine.as_mut(), band))?;
             if values.iter().any(|value| value.is_nan() || value.abs() > RUNAWAY) {
                 return Err(diverged("the picture".into(), iteration));
             }
-            take(values, mean);
-            Ok(())
-        })
+            take(&values, mean);
+        }
+        Ok(())
     }
 
     /// Gradient of the loss with respect to the picture at the last iteration, `[H, W, 3]` in the size of its scale.
@@ -255,7 +341,8 @@ impl StyleTransfer {
             // The scale that could not begin has taken the buffers.
             self.next_scale()?;
         }
-        let values = self.running.d_image.read(self.engine.as_mut())?;
+        // Not repeated after a failure: the state alone does not say what its last gradient was.
+        let values = self.running.d_image.read(self.rig.engine.as_mut())?;
         Ok(values.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect())
     }
 
@@ -277,7 +364,7 @@ impl StyleTransfer {
 
     /// Device and engine, for people.
     pub fn device(&self) -> String {
-        self.engine.describe()
+        self.rig.engine.describe()
     }
 
     /// What one iteration does at the scale at work: for profiles.
@@ -287,7 +374,7 @@ impl StyleTransfer {
 
     /// Bytes that the engine holds for the scale at work: what [`Plan::bytes`] forecasts.
     pub fn ledger(&self) -> Ledger {
-        self.engine.ledger()
+        self.rig.engine.ledger()
     }
 
     /// Every buffer of the scale at work.

@@ -1,9 +1,7 @@
 //! One scale at work: what is allocated and uploaded when its turn comes, and what it leaves to the next one.
 
-use std::collections::VecDeque;
-
 use super::config::{AdamForm, Config, Init, Orientation};
-use super::layout::{Layout, Stage};
+use super::layout::{Layout, Stage, Way};
 use super::noise::normal;
 use super::scales::Scale;
 use crate::error::{Error, Result};
@@ -22,18 +20,19 @@ pub(super) struct Carry {
     pub(super) size: [usize; 2],
 }
 
-/// A scale that waits for its turn, with its pictures.
+/// A scale with its pictures.
 #[derive(Debug)]
-struct Waiting {
+struct Prepared {
     stage: Stage,
     content: Picture,
     style: Picture,
 }
 
-/// The scales to come and what they need. Pictures are resampled beforehand from the ones given, which may be large.
+/// Every scale and what it needs. Pictures are resampled beforehand from the ones given, which may be large. All stays
+/// until the run ends, so that a scale can be begun again on another device or in smaller tiles.
 #[derive(Debug)]
 pub(super) struct Queue {
-    waiting: VecDeque<Waiting>,
+    scales: Vec<Prepared>,
     /// Turned as [`Config::orientation`] says.
     weights: Weights,
     mean: [f32; 3],
@@ -51,6 +50,8 @@ pub(super) struct Running {
     pub(super) ring: Tensor,
     pub(super) m: Bands,
     pub(super) v: Bands,
+    /// Steps done at this scale, `[1]` words.
+    pub(super) counter: Tensor,
     /// Iterations of the scales before it.
     pub(super) first: u32,
 }
@@ -63,14 +64,14 @@ impl Queue {
         style: &Picture,
         config: &Config,
     ) -> Queue {
-        let waiting = |stage: Stage| {
+        let prepared = |stage: Stage| {
             let Scale { width, height, style_width, style_height, .. } = stage.scale;
             let (content, style) = (content.resized(width, height), style.resized(style_width, style_height));
-            Waiting { stage, content, style }
+            Prepared { stage, content, style }
         };
         let weights = weights.clone();
         Queue {
-            waiting: stages.into_iter().map(waiting).collect(),
+            scales: stages.into_iter().map(prepared).collect(),
             mean: config.mean.unwrap_or(weights.mean),
             weights: match config.orientation {
                 Orientation::True => weights,
@@ -79,50 +80,71 @@ impl Queue {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// Number of scales.
+    pub(super) fn len(&self) -> usize {
+        self.scales.len()
+    }
+
+    /// Most bytes that a scale's buffers have.
+    pub(super) fn bytes(&self) -> u64 {
+        self.scales.iter().map(|scale| scale.stage.bytes()).max().unwrap_or(0)
+    }
+
+    /// How each scale is cut up.
+    pub(super) fn ways(&self) -> Vec<Way> {
+        self.scales.iter().map(|scale| scale.stage.way).collect()
+    }
+
+    /// Edge of the tiles at the largest scale.
+    pub(super) fn tile(&self) -> Option<usize> {
+        self.scales.last().and_then(|scale| scale.stage.way.tile)
+    }
+
+    /// Lays every scale out again, in other tiles.
+    pub(super) fn lay_out_again(&mut self, config: &Config, ways: &[Way]) -> Result<()> {
+        let stage = |(scale, way): (&Prepared, &Way)| Stage::new(config, &self.weights, scale.stage.scale, *way);
+        let stages = self.scales.iter().zip(ways).map(stage).collect::<Result<Vec<_>>>()?;
+        for (scale, stage) in self.scales.iter_mut().zip(stages) {
+            scale.stage = Stage { overhead: scale.stage.overhead, ..stage };
+        }
+        Ok(())
     }
 
     /// Allocates what the largest scale needs, so that a job too large is refused before the small scales have taken
     /// their time. Nothing to do where the first scale is the only one.
     pub(super) fn check_room(&self, engine: &mut dyn Engine) -> Result<()> {
-        match self.waiting.back() {
-            Some(last) if self.waiting.len() > 1 => engine.allocate(&last.stage.layout.work.table),
+        match self.scales.last() {
+            Some(last) if self.scales.len() > 1 => engine.allocate(&last.stage.layout.work.table),
             _ => Ok(()),
         }
     }
 
-    /// Gives the engine to the next scale: buffers, weights, targets, and the picture to start from, which is what was
-    /// left after `first` iterations, or else [`Config::init`]. The scale stays in the queue if that fails.
+    /// Gives the engine to a scale: buffers, weights, targets, and the picture to start from, which is what was left
+    /// after `first` iterations, or else [`Config::init`].
     pub(super) fn begin(
-        &mut self,
+        &self,
+        scale: usize,
         engine: &mut dyn Engine,
         config: &Config,
         (first, left): (u32, Option<&Carry>),
     ) -> Result<Running> {
-        let Some(next) = self.waiting.pop_front() else {
+        let Some(next) = self.scales.get(scale) else {
             return Err(Error::Kernel { kernel: "transfer".into(), what: "no scale is left".into() });
         };
-        let step = match self.load(engine, config, &next, (first, left)) {
-            Ok(step) => step,
-            Err(error) => {
-                self.waiting.push_front(next);
-                return Err(error);
-            }
-        };
-        if self.waiting.is_empty() {
-            self.weights.convs = Vec::new();
-        }
-        let Stage { scale, layout, step: recording, .. } = next.stage;
-        let Layout { work, image, d_image, ring, m, v, .. } = layout;
-        Ok(Running { scale, table: work.table, recording, step, image, d_image, ring, m, v, first })
+        let step = self.load(engine, config, next, (first, left))?;
+        let Stage { scale, layout, step: recording, .. } = &next.stage;
+        let Layout { work, image, d_image, ring, m, v, counter, .. } = layout;
+        let [image, d_image, m, v] = [image, d_image, m, v].map(Clone::clone);
+        let [ring, counter] = [ring, counter].map(Clone::clone);
+        let (scale, table, recording) = (*scale, work.table.clone(), recording.clone());
+        Ok(Running { scale, table, recording, step, image, d_image, ring, m, v, counter, first })
     }
 
     fn load(
         &self,
         engine: &mut dyn Engine,
         config: &Config,
-        Waiting { stage, content, style }: &Waiting,
+        Prepared { stage, content, style }: &Prepared,
         (first, left): (u32, Option<&Carry>),
     ) -> Result<Program> {
         let Stage { scale, layout, style_pass, content_pass, step, .. } = stage;
@@ -194,7 +216,7 @@ fn write_picture(engine: &mut dyn Engine, to: &Bands, picture: &Picture, mean: [
 }
 
 /// Writes values `[H, W, 4]`.
-fn write_values(engine: &mut dyn Engine, to: &Bands, values: &[f32]) -> Result<()> {
+pub(super) fn write_values(engine: &mut dyn Engine, to: &Bands, values: &[f32]) -> Result<()> {
     let row = 4 * to.size()[1];
     to.write(engine, |rows| values[rows.start * row..rows.end * row].to_vec())
 }

@@ -1,0 +1,200 @@
+//! What a run stands on, the engine and the scales laid out for it, and what is done when the engine fails: a lost device
+//! is opened again once, and where memory runs out the tiles become smaller.
+
+use std::time::{Duration, Instant};
+
+use super::config::Config;
+use super::layout::Way;
+use super::stage::{Carry, Queue, Running, write_values};
+use crate::error::{Error, Result};
+use crate::recording::Engine;
+
+/// Edges of the tiles that are tried when memory runs out, in pixels. All are multiples of every grid.
+const EDGES: [usize; 7] = [1024, 768, 512, 384, 256, 192, 128];
+/// Least time between two looks at the state. At 512x512 one takes 12 MB, some milliseconds through any bus; what a lost
+/// device costs is then a few seconds' work, which happens to few runs once.
+const KEEP_EVERY: Duration = Duration::from_secs(5);
+/// A look at the state may take one part in so many of the time, where the picture is large or the bus slow.
+const KEEP_SHARE: u32 = 50;
+
+/// A state of the scale at work that the device has vouched for.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// Iterations of the whole run that it has behind it.
+    pub(super) iteration: u32,
+    /// The picture, and Adam's moments.
+    values: [Vec<f32>; 3],
+    counter: Vec<u32>,
+}
+
+impl Kept {
+    /// The picture as `[H, W, 4]`.
+    pub(super) fn image(&self) -> &[f32] {
+        &self.values[0]
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Rig {
+    pub(super) engine: Box<dyn Engine>,
+    pub(super) queue: Queue,
+    pub(super) config: Config,
+    /// What was done about failures, for people.
+    pub(super) notes: Vec<String>,
+    /// The engine has not the state that it should have: it failed, and was not put right yet.
+    pub(super) stale: bool,
+    /// The device has been lost since the state that a run would go on from.
+    struck: bool,
+    keep_every: Duration,
+    last_look: Instant,
+    look_took: Duration,
+}
+
+impl Rig {
+    pub(super) fn new(engine: Box<dyn Engine>, queue: Queue, config: Config) -> Rig {
+        Rig {
+            engine,
+            queue,
+            config,
+            notes: Vec::new(),
+            stale: false,
+            struck: false,
+            keep_every: KEEP_EVERY,
+            last_look: Instant::now(),
+            look_took: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn keep_every(&mut self, interval: Duration) {
+        self.keep_every = interval;
+    }
+
+    /// Runs `work` on the engine, which is put right as long as it fails and can be.
+    pub(super) fn attempt<R>(&mut self, mut work: impl FnMut(&mut Rig) -> Result<R>) -> Result<R> {
+        loop {
+            match work(self) {
+                Ok(result) => return Ok(result),
+                Err(error) => self.survive(error)?,
+            }
+        }
+    }
+
+    /// Begins a scale from what the one before has left.
+    pub(super) fn begin(&mut self, scale: usize, first: u32, left: Option<&Carry>) -> Result<Running> {
+        let running = self.queue.begin(scale, self.engine.as_mut(), &self.config, (first, left))?;
+        self.stale = false;
+        Ok(running)
+    }
+
+    /// Prepares for another attempt after a failure, or gives up with an error that says what to do.
+    pub(super) fn survive(&mut self, error: Error) -> Result<()> {
+        self.stale |= matches!(error, Error::DeviceLost { .. } | Error::OutOfMemory { .. });
+        match error {
+            Error::DeviceLost { what, .. } => self.reopen(what),
+            Error::OutOfMemory { .. } => self.smaller(error),
+            other => Err(other),
+        }
+    }
+
+    fn reopen(&mut self, what: String) -> Result<()> {
+        if self.struck {
+            return Err(Error::DeviceLost {
+                what: format!("{what}, for the second time within seconds of work"),
+                hint: "use a smaller --size or --tile, update the driver, or use `--device cpu`".into(),
+            });
+        }
+        self.engine = self.engine.reopen().map_err(|error| Error::DeviceLost {
+            what: match &error {
+                Error::DeviceLost { what: why, .. } => format!("{what}; {why}"),
+                other => format!("{what}, and cannot be opened again: {other}"),
+            },
+            hint: error.hint().into(),
+        })?;
+        self.struck = true;
+        self.notes.push(format!("the device was lost ({what}); opened again: {}", self.engine.describe()));
+        Ok(())
+    }
+
+    /// Lays out in the next smaller tiles that need less.
+    fn smaller(&mut self, error: Error) -> Result<()> {
+        let (before, needed) = (self.queue.ways(), self.queue.bytes());
+        // Computing the content's features anew takes time: smaller tiles come first.
+        for recompute in [false, true] {
+            for edge in EDGES {
+                let way = |before: &Way| Way {
+                    tile: Some(before.tile.map_or(edge, |before| before.min(edge))),
+                    recompute: before.recompute || recompute,
+                };
+                let ways: Vec<Way> = before.iter().map(way).collect();
+                let laid_out = ways != before && self.queue.lay_out_again(&self.config, &ways).is_ok();
+                if laid_out && self.queue.bytes() < needed {
+                    let now = self.queue.bytes();
+                    self.notes.push(format!("{error}; in tiles of {edge} pixels it needs {now} bytes"));
+                    return Ok(());
+                }
+            }
+        }
+        self.queue.lay_out_again(&self.config, &before)?;
+        Err(match error {
+            Error::OutOfMemory { what, needed: asked, available, .. } => Error::OutOfMemory {
+                what,
+                // Where an engine cannot say more than that one buffer found no room, the job's need is still known.
+                needed: if available == 0 { asked.max(needed) } else { asked },
+                available,
+                hint: "no smaller tile helps: use a smaller --size, or --device cpu".into(),
+            },
+            other => other,
+        })
+    }
+
+    /// Whether it is time to look at the state. Not where work is never lost.
+    pub(super) fn look_is_due(&self) -> bool {
+        let share = self.look_took.saturating_mul(KEEP_SHARE).min(self.keep_every.saturating_mul(100));
+        let interval = self.keep_every.max(share);
+        self.engine.submissions().is_some() && self.last_look.elapsed() >= interval
+    }
+
+    /// Reads the state, which a run can go on from later. `None` where the picture is not finite: it is not worth going
+    /// back to.
+    pub(super) fn look(&mut self, running: &Running, iteration: u32) -> Result<Option<Kept>> {
+        let begin = Instant::now();
+        let Running { image, m, v, counter, .. } = running;
+        let engine = self.engine.as_mut();
+        let values = [image.read(engine)?, m.read(engine)?, v.read(engine)?];
+        let counter = engine.read_words(counter.buffer)?;
+        (self.last_look, self.look_took) = (Instant::now(), begin.elapsed());
+        if values[0].iter().any(|value| !value.is_finite()) {
+            return Ok(None);
+        }
+        self.trust();
+        Ok(Some(Kept { iteration, values, counter }))
+    }
+
+    /// There is a new state to go on from: the device may be lost once more.
+    pub(super) fn trust(&mut self) {
+        self.struck = false;
+        self.last_look = Instant::now();
+    }
+
+    /// Puts the engine into the state after `iteration` iterations: the scale begins
+    /// again, from what was kept of it if anything was, and repeats the iterations since.
+    pub(super) fn restore(
+        &mut self,
+        running: &mut Running,
+        left: Option<&Carry>,
+        kept: Option<&Kept>,
+        iteration: u32,
+    ) -> Result<()> {
+        *running = self.begin(running.scale.index, running.first, left)?;
+        let engine = self.engine.as_mut();
+        let mut from = running.first;
+        if let Some(kept) = kept {
+            for (bands, values) in [&running.image, &running.m, &running.v].into_iter().zip(&kept.values) {
+                write_values(engine, bands, values)?;
+            }
+            engine.write_words(running.counter.buffer, &kept.counter)?;
+            from = kept.iteration;
+        }
+        engine.run(running.step, iteration - from)
+    }
+}
