@@ -240,10 +240,19 @@ fn with_less_and_less_memory_the_tiles_become_smaller_until_the_need_is_said() {
 }
 
 #[test]
-fn a_tile_that_was_asked_for_becomes_smaller_too_and_one_that_is_smallest_does_not() {
-    let with = |tile| run(&FaultyCpu(Faults::fail_allocation(9)), Config { tile: Some(tile), ..wide() }, Duration::MAX);
-    assert_eq!(with(160).unwrap().tile, Some(128));
-    let Err(Error::OutOfMemory { needed, .. }) = with(128) else { panic!("there is no smaller tile") };
+fn a_tile_that_was_asked_for_becomes_smaller_too_and_the_smallest_keeps_less_until_there_is_no_less() {
+    let with = |config| run(&FaultyCpu(Faults::fail_allocation(9)), config, Duration::MAX);
+    assert_eq!(with(Config { tile: Some(160), ..wide() }).unwrap().tile, Some(128));
+    let expected = run(&FaultyCpu::default(), Config { tile: Some(128), ..wide() }, Duration::MAX).unwrap();
+    let ran = with(Config { tile: Some(128), ..wide() }).unwrap();
+    assert!(
+        ran.notes.len() == 1 && ran.notes[0].contains("with the content's features computed anew"),
+        "{:?}",
+        ran.notes
+    );
+    same(&ran, &expected, "content computed anew");
+    let bare = Config { tile: Some(128), content_layers: Vec::new(), ..wide() };
+    let Err(Error::OutOfMemory { needed, .. }) = with(bare) else { panic!("there is nothing to save") };
     assert!(needed > 0);
 }
 

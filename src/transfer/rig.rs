@@ -129,7 +129,9 @@ impl Rig {
                 let laid_out = ways != before && self.queue.lay_out_again(&self.config, &ways).is_ok();
                 if laid_out && self.queue.bytes() < needed {
                     let now = self.queue.bytes();
-                    self.notes.push(format!("{error}; in tiles of {edge} pixels it needs {now} bytes"));
+                    let edge = self.queue.tile().unwrap_or(edge);
+                    let anew = if recompute { ", with the content's features computed anew," } else { "" };
+                    self.notes.push(format!("{error}; in tiles of {edge} pixels{anew} it needs {now} bytes"));
                     return Ok(());
                 }
             }
