@@ -256,6 +256,26 @@ fn a_tile_that_was_asked_for_becomes_smaller_too_and_the_smallest_keeps_less_unt
     assert!(needed > 0);
 }
 
+/// Of two scales the larger is in tiles already, and needs less than the smaller, which is whole.
+#[test]
+fn the_scale_that_finds_no_room_is_the_one_that_becomes_smaller() {
+    let (content, styles, weights) = (picture(7, 40, 50), [picture(31, 30, 40)], builtin(wide().depth()));
+    let plan =
+        |config: &Config| StyleTransfer::plan_on(&FaultyCpu::default(), &weights, &content, &styles, config).unwrap();
+    let small = plan(&Config { size: Size::Exact(200, 200), ..wide() });
+    let config = Config { size: Size::Exact(400, 400), min_scale: Some(200), scale_factor: 2.0, ..wide() };
+    let config = Config { memory: Some(small[0].bytes()), iterations: 1, ..config };
+    let plans = plan(&config);
+    let [first, last] = &plans[..] else { panic!("two scales") };
+    assert!(first.tile.is_none() && last.tile.is_some_and(|edge| edge > 128), "{:?} {:?}", first.tile, last.tile);
+    assert!(first.bytes() >= last.bytes(), "{} {}", first.bytes(), last.bytes());
+    let expected = run(&FaultyCpu::default(), config.clone(), Duration::MAX).unwrap();
+    // The largest scale's buffers come first, as a test of whether there is room.
+    let ran = run(&FaultyCpu(Faults::fail_allocation(9)), config, Duration::MAX).unwrap();
+    assert_eq!((ran.tile, ran.notes.len()), (Some(128), 1), "{:?}", ran.notes);
+    same(&ran, &expected, "the larger scale in smaller tiles");
+}
+
 #[test]
 fn a_failed_allocation_gives_everything_back() {
     if common::gpu("memory after a failed allocation").is_none() {

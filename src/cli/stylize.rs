@@ -103,7 +103,7 @@ impl Job<'_> {
         let (last, result) = match painted.and_then(|last| Ok((last, transfer.image()?))) {
             Ok(done) => done,
             Err(error) => {
-                if matches!(error, Error::DeviceLost { .. }) {
+                if matches!(error, Error::DeviceLost { .. } | Error::OutOfMemory { .. }) {
                     self.rescue(&mut transfer, &mut saver);
                 }
                 return Err(error);

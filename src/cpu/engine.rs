@@ -38,6 +38,14 @@ impl Backend for FaultyCpu {
     fn engine(&self) -> Result<Box<dyn Engine>> {
         Ok(Box::new(CpuEngine::<f32> { faults: self.0.clone(), ..CpuEngine::new() }))
     }
+
+    fn room(&self) -> Room {
+        Cpu.room()
+    }
+
+    fn overhead(&self, table: &BufferTable, recordings: &[&Recording]) -> u64 {
+        Cpu.overhead(table, recordings)
+    }
 }
 
 /// The CPU in double precision: what the other engines are measured against.

@@ -6,7 +6,7 @@ use super::layout::{Stage, Way, deepest};
 use super::scales::Scale;
 use crate::error::{Error, Result};
 use crate::net::tiles::grid;
-use crate::recording::{Backend, BufferTable, Engine, Purpose, Recording, Room};
+use crate::recording::{Backend, BufferInfo, BufferTable, Engine, Purpose, Recording, Room};
 use crate::weights::Weights;
 
 /// Below this edge the halos are most of the work.
@@ -96,13 +96,8 @@ impl Planner<'_> {
     }
 
     fn fits(&self, stage: &Stage) -> bool {
-        let table = &stage.layout.work.table;
-        let large = |info: &crate::recording::BufferInfo| {
-            // Content targets of a picture in tiles are the only buffers here that grow with it beside the bands.
-            info.purpose == Purpose::Targets && 4 * info.len as u64 > self.config.max_buffer
-        };
-        let kept = stage.layout.tiles.len() == 1 || !table.infos().iter().any(large);
-        kept && table.largest() <= self.room.binding && bytes(stage) <= self.budget()
+        let largest = stage.layout.work.table.largest();
+        keeps_little(stage, self.config) && largest <= self.room.binding && bytes(stage) <= self.budget()
     }
 
     /// The edge that was asked for.
@@ -137,9 +132,12 @@ impl Planner<'_> {
         if let Some(best) = best {
             return Ok(best);
         }
-        // Nothing fits: what takes least is refused if a bound was given, and tried if it was only supposed.
+        // Nothing fits: what takes least is refused if a bound was given. If it was only supposed, tiles of a usual size
+        // are tried, since smaller ones take many times the work to save little.
         let (step, longest) = self.steps();
-        self.within(self.lay(Some(step * longest.min(SMALLEST.div_ceil(step))), true).or(whole)?)
+        let edge = if self.config.memory.is_some() { SMALLEST } else { ROOMY };
+        let edge = edge.div_ceil(step).max(longest.div_ceil(MOST_ALONG)).min(longest);
+        self.within(self.lay(Some(step * edge), true).or(whole)?)
     }
 
     /// The grid that tiles keep to, and how many steps of it the longest side has.
@@ -182,6 +180,13 @@ impl Planner<'_> {
             _ => Ok(stage),
         }
     }
+}
+
+/// Whether no content target of a picture in tiles takes more than [`Config::max_buffer`]: they are the only buffers that
+/// grow with it beside the bands.
+pub(super) fn keeps_little(stage: &Stage, config: &Config) -> bool {
+    let large = |info: &BufferInfo| info.purpose == Purpose::Targets && 4 * info.len as u64 > config.max_buffer;
+    stage.layout.tiles.len() == 1 || !stage.layout.work.table.infos().iter().any(large)
 }
 
 fn bytes(stage: &Stage) -> u64 {

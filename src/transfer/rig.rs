@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::config::Config;
-use super::layout::Way;
+use super::layout::{Stage, Way};
 use super::stage::{Carry, Queue, Running, write_values};
 use crate::error::{Error, Result};
 use crate::recording::Engine;
@@ -39,6 +39,8 @@ pub(super) struct Rig {
     pub(super) engine: Box<dyn Engine>,
     pub(super) queue: Queue,
     pub(super) config: Config,
+    /// The scale whose buffers the engine has or should have.
+    at: usize,
     /// What was done about failures, for people.
     pub(super) notes: Vec<String>,
     /// The engine has not the state that it should have: it failed, and was not put right yet.
@@ -56,6 +58,7 @@ impl Rig {
             engine,
             queue,
             config,
+            at: 0,
             notes: Vec::new(),
             stale: false,
             struck: false,
@@ -79,8 +82,15 @@ impl Rig {
         }
     }
 
+    /// See [`Queue::check_room`].
+    pub(super) fn check_room(&mut self) -> Result<()> {
+        self.at = self.queue.len().saturating_sub(1);
+        self.queue.check_room(self.engine.as_mut())
+    }
+
     /// Begins a scale from what the one before has left.
     pub(super) fn begin(&mut self, scale: usize, first: u32, left: Option<&Carry>) -> Result<Running> {
+        self.at = scale;
         let running = self.queue.begin(scale, self.engine.as_mut(), &self.config, (first, left))?;
         self.stale = false;
         Ok(running)
@@ -115,28 +125,23 @@ impl Rig {
         Ok(())
     }
 
-    /// Lays out in the next smaller tiles that need less.
+    /// Lays the scale that found no room out in the next smaller tiles that need less.
     fn smaller(&mut self, error: Error) -> Result<()> {
-        let (before, needed) = (self.queue.ways(), self.queue.bytes());
+        let Some(stage) = self.queue.stage(self.at) else { return Err(error) };
+        let (before, needed) = (stage.way, stage.bytes());
         // Computing the content's features anew takes time: smaller tiles come first.
         for recompute in [false, true] {
             for edge in EDGES {
-                let way = |before: &Way| Way {
-                    tile: Some(before.tile.map_or(edge, |before| before.min(edge))),
-                    recompute: before.recompute || recompute,
-                };
-                let ways: Vec<Way> = before.iter().map(way).collect();
-                let laid_out = ways != before && self.queue.lay_out_again(&self.config, &ways).is_ok();
-                if laid_out && self.queue.bytes() < needed {
-                    let now = self.queue.bytes();
-                    let edge = self.queue.tile().unwrap_or(edge);
+                let tile = before.tile.map_or(edge, |before| before.min(edge));
+                let way = Way { tile: Some(tile), recompute: before.recompute || recompute };
+                if self.queue.lay_out_again(self.at, &self.config, way, needed) {
+                    let now = self.queue.stage(self.at).map_or(0, Stage::bytes);
                     let anew = if recompute { ", with the content's features computed anew," } else { "" };
-                    self.notes.push(format!("{error}; in tiles of {edge} pixels{anew} it needs {now} bytes"));
+                    self.notes.push(format!("{error}; in tiles of {tile} pixels{anew} it needs {now} bytes"));
                     return Ok(());
                 }
             }
         }
-        self.queue.lay_out_again(&self.config, &before)?;
         Err(match error {
             Error::OutOfMemory { what, needed: asked, available, .. } => Error::OutOfMemory {
                 what,

@@ -84,7 +84,7 @@ impl StyleTransfer {
         let queue = Queue::new(stages, weights, content, style, &config);
         let mean = config.mean.unwrap_or(weights.mean);
         let mut rig = Rig::new(backend.engine()?, queue, config);
-        rig.attempt(|rig| rig.queue.check_room(rig.engine.as_mut()))?;
+        rig.attempt(Rig::check_room)?;
         let running = rig.attempt(|rig| rig.begin(0, 0, None))?;
         Ok(StyleTransfer {
             rig,
@@ -219,10 +219,11 @@ impl StyleTransfer {
                 keep.then(|| Ok([m.read(engine)?, v.read(engine)?])).transpose()
             })?;
             self.left = Some(Carry { image, moments, size: self.running.size() });
+            // Read back and verified: a state to go on from.
+            self.rig.trust();
         }
         let (first, left) = (self.iteration, self.left.as_ref());
         self.running = self.rig.attempt(|rig| rig.begin(next, first, left))?;
-        self.rig.trust();
         self.from = self.left.take();
         self.kept = None;
         self.batch = 1;
@@ -317,7 +318,8 @@ impl StyleTransfer {
 
     /// The picture at the scale at work, `[H, W, 4]` with the mean subtracted.
     fn values(&mut self) -> Result<Vec<f32>> {
-        let mut all = Vec::new();
+        let [height, width] = self.running.size();
+        let mut all = Vec::with_capacity(4 * height * width);
         self.each_value(|values, _| all.extend_from_slice(values))?;
         Ok(all)
     }

@@ -1,6 +1,7 @@
 //! One scale at work: what is allocated and uploaded when its turn comes, and what it leaves to the next one.
 
 use super::config::{AdamForm, Config, Init, Orientation};
+use super::forecast::keeps_little;
 use super::layout::{Layout, Stage, Way};
 use super::noise::normal;
 use super::scales::Scale;
@@ -85,14 +86,9 @@ impl Queue {
         self.scales.len()
     }
 
-    /// Most bytes that a scale's buffers have.
-    pub(super) fn bytes(&self) -> u64 {
-        self.scales.iter().map(|scale| scale.stage.bytes()).max().unwrap_or(0)
-    }
-
-    /// How each scale is cut up.
-    pub(super) fn ways(&self) -> Vec<Way> {
-        self.scales.iter().map(|scale| scale.stage.way).collect()
+    /// How a scale is laid out.
+    pub(super) fn stage(&self, scale: usize) -> Option<&Stage> {
+        self.scales.get(scale).map(|scale| &scale.stage)
     }
 
     /// Edge of the tiles at the largest scale.
@@ -100,14 +96,15 @@ impl Queue {
         self.scales.last().and_then(|scale| scale.stage.way.tile)
     }
 
-    /// Lays every scale out again, in other tiles.
-    pub(super) fn lay_out_again(&mut self, config: &Config, ways: &[Way]) -> Result<()> {
-        let stage = |(scale, way): (&Prepared, &Way)| Stage::new(config, &self.weights, scale.stage.scale, *way);
-        let stages = self.scales.iter().zip(ways).map(stage).collect::<Result<Vec<_>>>()?;
-        for (scale, stage) in self.scales.iter_mut().zip(stages) {
-            scale.stage = Stage { overhead: scale.stage.overhead, ..stage };
+    /// Lays a scale out in another way, if that keeps less than `bytes` and no large content target.
+    pub(super) fn lay_out_again(&mut self, scale: usize, config: &Config, way: Way, bytes: u64) -> bool {
+        let Some(prepared) = self.scales.get_mut(scale) else { return false };
+        let Ok(stage) = Stage::new(config, &self.weights, prepared.stage.scale, way) else { return false };
+        let less = stage.bytes() < bytes && keeps_little(&stage, config);
+        if less {
+            prepared.stage = Stage { overhead: prepared.stage.overhead, ..stage };
         }
-        Ok(())
+        less
     }
 
     /// Allocates what the largest scale needs, so that a job too large is refused before the small scales have taken
