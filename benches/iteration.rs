@@ -3,7 +3,7 @@
 //! `cargo bench --bench iteration -- --config article --size 224 --iters 50 --device cpu`
 //!
 //! `article`: content relu1_2, style relu1_2 relu2_2 relu3_2, max pooling. `classic`: content relu4_2, style relu1_1 …
-//! relu5_1. The built-in network's filters and noise for pictures: the time does not depend on them. Prints one JSON
+//! relu5_1; `--tile 512` computes the picture in tiles. The built-in network's filters and noise for pictures: the time does not depend on them. Prints one JSON
 //! object with the median over 5 blocks of iterations.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a bench is run by hand")]
 
@@ -49,6 +49,7 @@ fn main() {
         pooling: Pooling::Max,
         tv_weight: 0.0,
         init: Init::Noise,
+        tile: option("--tile", "").parse().ok(),
         iterations: (3 + 5 * block) as u32,
         ..Config::default()
     };
@@ -76,7 +77,7 @@ fn main() {
         .collect();
     times.sort_by(f64::total_cmp);
     let report = serde_json::json!({
-        "config": config, "size": size, "device": job.device(), "seconds_per_iteration": times[2],
+        "config": config, "size": size, "tile": job.tile(), "device": job.device(), "seconds_per_iteration": times[2],
         "fastest": times[0], "slowest": times[4], "gflop_per_iteration": gflop,
     });
     println!("{report}");
