@@ -188,6 +188,8 @@ pub struct Call<'a, T> {
     pub slots: Vec<Slot<'a, T>>,
     /// For each slot, what twins made of its values; the engine forgets it when they change.
     pub derived: Vec<&'a OnceLock<Vec<T>>>,
+    /// Whether large ones among them may stay, instead of being made anew for each call.
+    pub keeps: bool,
     /// Memory for intermediate results.
     pub scratch: &'a Scratch,
 }

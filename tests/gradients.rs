@@ -16,6 +16,7 @@ use impasto::cpu::CpuEngine;
 use impasto::error::Result;
 use impasto::gpu::GpuEngine;
 use impasto::kernel::{Access, Scalar};
+use impasto::net::edge::Edge;
 use impasto::net::plan::Pooling;
 use impasto::net::vgg19::Tap;
 use impasto::ops::Rect;
@@ -319,8 +320,12 @@ struct Step {
     losses: Tensor,
 }
 
+/// Ways that a network may be run.
+const KINDS: [(Pooling, Edge); 3] =
+    [(Pooling::Max, Edge::Zero), (Pooling::Average, Edge::Zero), (Pooling::Max, Edge::Replicate)];
+
 /// A job with every kind of term. Its buffers stay with the engine.
-fn step(backend: &dyn Backend, height: usize, width: usize, pooling: Pooling) -> Step {
+fn step(backend: &dyn Backend, height: usize, width: usize, (pooling, edge): (Pooling, Edge)) -> Step {
     let layers = |names: &[(&str, f32)]| -> Vec<(Tap, f32)> {
         names.iter().map(|(name, weight)| (name.parse().unwrap(), *weight)).collect()
     };
@@ -331,6 +336,7 @@ fn step(backend: &dyn Backend, height: usize, width: usize, pooling: Pooling) ->
         style_layers: layers(&[("relu1_1", 1.0), ("relu1_2", 0.5), ("relu2_2", 1.0), ("relu3_1", 2.0)]),
         tv_weight: 3.0,
         pooling,
+        edge,
         init: Init::Picture(picture(3, height, width)),
         ..Config::default()
     };
@@ -361,16 +367,16 @@ fn written(dispatch: &Dispatch) -> impl Iterator<Item = &Tensor> {
 /// Loss and gradient have factors of their own, rounded to f32: worth some 1e-7, and nothing where sizes are powers of two.
 #[test]
 fn the_whole_networks_gradient_is_that_of_finite_differences() {
-    for pooling in [Pooling::Max, Pooling::Average] {
+    for kind in KINDS {
         for (height, width) in [(16, 8), (8, 1), (12, 10), (7, 5), (1, 9), (9, 1), (2, 3)] {
             let engine = Arc::new(Mutex::new(CpuEngine::<f64>::new()));
-            let step = step(&Shared(engine.clone()), height, width, pooling);
+            let step = step(&Shared(engine.clone()), height, width, kind);
             let mut engine = engine.lock().unwrap();
             let program = engine.prepare(&step.recording).unwrap();
             let kinks: Vec<_> = step.recording.commands.iter().filter_map(launch).flat_map(written).collect();
             let kinks: Vec<_> = kinks.into_iter().filter(|tensor| tensor.scalar == Scalar::U32).collect();
             let start = engine.values(step.image.buffer).unwrap().to_vec();
-            let name = format!("network {height}x{width}, {pooling:?}");
+            let name = format!("network {height}x{width}, {kind:?}");
             finite_differences(&name, &start, &directions(start.len(), 9), |x| {
                 engine.values_mut(step.image.buffer).unwrap().copy_from_slice(x);
                 engine.run(program, 1).unwrap();
@@ -384,12 +390,12 @@ fn the_whole_networks_gradient_is_that_of_finite_differences() {
 
 /// Runs a step launch by launch on a GPU and on the f64 twins. Activations, masks and winners go from the GPU to the
 /// twins as soon as they are compared; what follows from them, Gram matrices and every gradient, is the twins' own.
-fn follow(gpu: &impasto::gpu::Gpu, height: usize, width: usize, pooling: Pooling) {
-    let name = format!("{height}x{width}, {pooling:?}");
+fn follow(gpu: &impasto::gpu::Gpu, height: usize, width: usize, kind: (Pooling, Edge)) {
+    let name = format!("{height}x{width}, {kind:?}");
     let subject = Arc::new(Mutex::new(GpuEngine::new(gpu)));
     let oracle = Arc::new(Mutex::new(CpuEngine::<f64>::new()));
-    let plan = step(&Shared(subject.clone()), height, width, pooling);
-    assert_eq!(plan.recording.to_string(), step(&Shared(oracle.clone()), height, width, pooling).recording.to_string());
+    let plan = step(&Shared(subject.clone()), height, width, kind);
+    assert_eq!(plan.recording.to_string(), step(&Shared(oracle.clone()), height, width, kind).recording.to_string());
     let (mut subject, mut oracle) = (subject.lock().unwrap(), oracle.lock().unwrap());
     for tensor in plan.recording.commands.iter().filter_map(launch).flat_map(|dispatch| &dispatch.tensors) {
         hand_over(&mut *subject, &mut oracle, tensor);
@@ -433,9 +439,9 @@ fn difference(subject: &mut dyn Engine, oracle: &mut CpuEngine<f64>, tensor: &Te
 #[test]
 fn a_gpus_gradient_is_that_of_the_twins() {
     let Some(gpu) = gpu("gradients") else { return };
-    for pooling in [Pooling::Max, Pooling::Average] {
+    for kind in KINDS {
         for (height, width) in [(37, 29), (12, 10), (7, 5), (1, 9), (9, 1)] {
-            follow(&gpu, height, width, pooling);
+            follow(&gpu, height, width, kind);
         }
     }
 }

@@ -10,6 +10,7 @@ use impasto::cpu::Cpu;
 use impasto::error::Result;
 use impasto::kernel::Scalar;
 use impasto::net::bands::Bands;
+use impasto::net::edge::Edge;
 use impasto::net::plan::{Network, Pooling, TapTerm, Workspace};
 use impasto::net::tiles::{Region, grid, tiles};
 use impasto::net::vgg19::Tap;
@@ -22,11 +23,7 @@ use impasto::weights::builtin::builtin;
 static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| builtin(6));
 
 /// A job over `height` x `width` pixels that looks at every level down to relu3_1.
-fn job(backend: &dyn Backend, (height, width): (usize, usize), pooling: Pooling, tile: Option<usize>) -> StyleTransfer {
-    job_with(backend, (height, width), Config { pooling, tile, ..Config::default() })
-}
-
-fn job_with(backend: &dyn Backend, (height, width): (usize, usize), config: Config) -> StyleTransfer {
+fn job(backend: &dyn Backend, (height, width): (usize, usize), config: Config) -> StyleTransfer {
     let config = Config {
         size: Size::Native,
         style_size: Some(Size::Native),
@@ -50,12 +47,13 @@ fn first_step(mut job: StyleTransfer) -> (Vec<(String, f32)>, Vec<f32>) {
 }
 
 /// Compares every tile size with the whole picture.
-fn compare(backend: &dyn Backend, size: (usize, usize), pooling: Pooling, edges: &[usize]) {
-    let (terms, gradient) = first_step(job(backend, size, pooling, None));
+fn compare(backend: &dyn Backend, size: (usize, usize), (pooling, edge): (Pooling, Edge), sides: &[usize]) {
+    let cut = |tile| job(backend, size, Config { pooling, edge, tile, ..Config::default() });
+    let (terms, gradient) = first_step(cut(None));
     assert!(gradient.iter().any(|value| *value != 0.0));
-    for &edge in edges {
-        let (tiled_terms, tiled_gradient) = first_step(job(backend, size, pooling, Some(edge)));
-        let place = format!("{size:?}, {pooling:?}, tiles of {edge}");
+    for &side in sides {
+        let (tiled_terms, tiled_gradient) = first_step(cut(Some(side)));
+        let place = format!("{size:?}, {pooling:?}, {edge:?}, tiles of {side}");
         for ((name, tiled), (_, whole)) in tiled_terms.iter().zip(&terms) {
             assert!((tiled - whole).abs() <= 1e-5 * whole.abs(), "{place}: {name} is {tiled}, not {whole}");
         }
@@ -65,7 +63,7 @@ fn compare(backend: &dyn Backend, size: (usize, usize), pooling: Pooling, edges:
     }
 }
 
-/// Sizes with primes, sides of one pixel, and pictures smaller than the halo of 12 pixels; edges of tiles for each.
+/// Sizes with primes, sides of one pixel, and pictures smaller than the halo of 12 pixels; sides of tiles for each.
 const SIZES: [((usize, usize), &[usize]); 12] = [
     ((127, 131), &[112]),
     ((113, 229), &[64, 112]),
@@ -80,24 +78,49 @@ const SIZES: [((usize, usize), &[usize]); 12] = [
     ((11, 13), &[8]),
     ((2, 37), &[1, 16]),
 ];
+/// Ways that the network may be run.
+const KINDS: [(Pooling, Edge); 3] =
+    [(Pooling::Max, Edge::Zero), (Pooling::Average, Edge::Zero), (Pooling::Max, Edge::Replicate)];
 
 #[test]
 fn tiles_give_the_whole_pictures_gradient_on_the_cpu_engine() {
-    for (size, edges) in SIZES {
-        for pooling in [Pooling::Max, Pooling::Average] {
-            compare(&Cpu, size, pooling, edges);
-        }
+    for (size, sides) in SIZES {
+        KINDS.into_iter().for_each(|kind| compare(&Cpu, size, kind, sides));
     }
 }
 
 #[test]
 fn tiles_give_the_whole_pictures_gradient_on_a_gpu() {
     let Some(gpu) = gpu("tiles") else { return };
-    compare(&gpu, (61, 67), Pooling::Max, &[32]);
-    compare(&gpu, (53, 41), Pooling::Average, &[32, 48]);
-    for (size, edges) in SIZES.into_iter().filter(|((height, width), _)| height * width < 1000) {
-        compare(&gpu, size, Pooling::Max, edges);
-        compare(&gpu, size, Pooling::Average, &edges[..1]);
+    compare(&gpu, (61, 67), KINDS[0], &[32]);
+    compare(&gpu, (53, 41), KINDS[1], &[32, 48]);
+    for (size, sides) in SIZES.into_iter().filter(|((height, width), _)| height * width < 1000) {
+        compare(&gpu, size, KINDS[0], sides);
+        KINDS[1..].iter().for_each(|kind| compare(&gpu, size, *kind, &sides[..1]));
+    }
+}
+
+/// Every size with every side of tiles and every way.
+fn compare_all(backend: &dyn Backend) {
+    for (size, sides) in SIZES {
+        let sides: Vec<usize> = sides.iter().copied().filter(|side| *side < 32).chain([32, 48, 64, 112]).collect();
+        for kind in KINDS.into_iter().chain([(Pooling::Average, Edge::Replicate)]) {
+            compare(backend, size, kind, &sides);
+        }
+    }
+}
+
+#[test]
+#[ignore = "takes minutes; the tests above have a part of it"]
+fn the_whole_table_of_tiles_on_the_cpu_engine() {
+    compare_all(&Cpu);
+}
+
+#[test]
+#[ignore = "takes many minutes on software Vulkan; the tests above have a part of it"]
+fn the_whole_table_of_tiles_on_a_gpu() {
+    if let Some(gpu) = gpu("table of tiles") {
+        compare_all(&gpu);
     }
 }
 
@@ -185,7 +208,8 @@ fn a_halo_one_grid_step_too_narrow_goes_wrong_on_a_gpu() {
 
 /// Bits of the losses of three iterations and of the picture after them.
 fn bits(backend: &dyn Backend) -> Vec<u64> {
-    let mut job = job(backend, (61, 43), Pooling::Max, Some(32));
+    let config = Config { pooling: Pooling::Max, tile: Some(32), ..Config::default() };
+    let mut job = job(backend, (61, 43), config);
     let reports: Vec<_> = (0..3).flat_map(|_| job.advance(1).unwrap()).collect();
     let losses = reports.iter().map(|report| report.total_loss.to_bits());
     losses.chain(job.image().unwrap().rgb.iter().map(|value| u64::from(value.to_bits()))).collect()
@@ -193,7 +217,7 @@ fn bits(backend: &dyn Backend) -> Vec<u64> {
 
 /// Bands of one row, of a few, and of many, against one; content targets that are kept against ones computed anew.
 fn compare_bands(backend: &dyn Backend, size: (usize, usize), tile: Option<usize>, rows: &[u64]) {
-    let with = |max_buffer| job_with(backend, size, Config { tile, max_buffer, ..Config::default() });
+    let with = |max_buffer| job(backend, size, Config { tile, max_buffer, ..Config::default() });
     let (terms, gradient) = first_step(with(128 << 20));
     for rows in rows {
         let job = with(rows * 16 * size.1 as u64);
@@ -233,7 +257,7 @@ fn bands_and_targets_computed_anew_change_nothing_on_a_gpu() {
 #[test]
 fn a_run_in_bands_ends_at_the_same_picture() {
     let end = |max_buffer| {
-        let mut job = job_with(&Cpu, (61, 43), Config { tile: Some(32), max_buffer, ..Config::default() });
+        let mut job = job(&Cpu, (61, 43), Config { tile: Some(32), max_buffer, ..Config::default() });
         (0..3).for_each(|_| assert_eq!(job.advance(1).unwrap().len(), 1));
         job.image().unwrap().rgb
     };

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use impasto::error::{Error, Result};
+use impasto::net::edge::Edge;
 use impasto::net::plan::Pooling;
 use impasto::net::vgg19::Tap;
 use impasto::picture::{Picture, read_npy};
@@ -142,6 +143,9 @@ pub(crate) struct Options {
     /// Pooling between the blocks
     #[arg(long)]
     pooling: Option<PoolingName>,
+    /// What the first convolution sees beyond the picture's edge: the mean colour, or the outermost pixels repeated
+    #[arg(long)]
+    edge: Option<EdgeName>,
     /// Mean colour that is subtracted: `vgg`, one number, or R,G,B
     #[arg(long, value_parser = parse_mean, value_name = "vgg|N|R,G,B", allow_hyphen_values = true)]
     mean: Option<Mean>,
@@ -183,6 +187,12 @@ pub(crate) struct Options {
 enum PoolingName {
     Max,
     Avg,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum EdgeName {
+    Zero,
+    Replicate,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -322,6 +332,12 @@ impl Options {
             config.pooling = match pooling {
                 PoolingName::Max => Pooling::Max,
                 PoolingName::Avg => Pooling::Average,
+            };
+        }
+        if let Some(edge) = self.edge {
+            config.edge = match edge {
+                EdgeName::Zero => Edge::Zero,
+                EdgeName::Replicate => Edge::Replicate,
             };
         }
         if let Some(orientation) = self.kernel_orientation {

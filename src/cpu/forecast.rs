@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::convolve::Needs;
-use crate::recording::{BufferId, Command, Dispatch, Recording};
+use crate::recording::{BufferId, BufferTable, Command, Dispatch, Recording};
 
 /// Memory in bytes that other processes leave, by what the system says; without bound where it says nothing.
 pub(super) fn available_memory() -> u64 {
@@ -16,27 +16,36 @@ pub(super) fn available_memory() -> u64 {
     }
 }
 
-/// Bytes that running these recordings takes in single precision.
-pub(super) fn overhead(recordings: &[&Recording]) -> u64 {
-    let (derived, pieces) = beside(recordings);
+/// Bytes of a job's buffers beyond which large transformed filters are not kept. Such a job comes in tiles, which take so
+/// long that transforming the filters for each of them hardly shows, and its memory is wanted for the picture.
+const FRUGAL: u64 = 1 << 30;
+
+/// Whether a job with these buffers keeps large transformed filters.
+pub(super) fn keeps(table: &BufferTable) -> bool {
+    table.total() < FRUGAL
+}
+
+/// Bytes that running these recordings takes in single precision, large filters being kept or not.
+pub(super) fn bytes(recordings: &[&Recording], keeps: bool) -> u64 {
+    let (derived, pieces) = beside(recordings, keeps);
     let pieces: usize = pieces.iter().map(|bytes| bytes.next_multiple_of(8)).sum();
     (derived + pieces) as u64
 }
 
 /// Scratch memory for these recordings: the largest piece first, in bytes.
-pub(super) fn pieces(recordings: &[&Recording]) -> Vec<usize> {
-    beside(recordings).1
+pub(super) fn pieces(recordings: &[&Recording], keeps: bool) -> Vec<usize> {
+    beside(recordings, keeps).1
 }
 
 /// Bytes of all transformed filters, and of the pieces of scratch memory.
-fn beside(recordings: &[&Recording]) -> (usize, Vec<usize>) {
+fn beside(recordings: &[&Recording], keeps: bool) -> (usize, Vec<usize>) {
     let mut derived: HashMap<BufferId, usize> = HashMap::new();
     let mut pieces: Vec<usize> = Vec::new();
     // Tiles repeat shapes.
     let mut seen: HashSet<(&str, &[usize], BufferId)> = HashSet::new();
     for command in recordings.iter().flat_map(|recording| &recording.commands) {
         let Command::Dispatch(dispatch) = command else { continue };
-        let Some((weight, needs)) = needs(dispatch, &mut seen) else { continue };
+        let Some((weight, needs)) = needs(dispatch, keeps, &mut seen) else { continue };
         derived.insert(weight, 4 * needs.derived);
         let lent = (0..needs.threads).flat_map(|_| needs.scratch).filter(|len| *len > 0);
         let mut lent: Vec<usize> = lent.map(|len| 4 * len).collect();
@@ -50,6 +59,7 @@ fn beside(recordings: &[&Recording]) -> (usize, Vec<usize>) {
 /// The filter of a convolution, and what it needs; once for every filter and shape of a map. Other kernels need nothing.
 fn needs<'a>(
     dispatch: &'a Dispatch,
+    keeps: bool,
     seen: &mut HashSet<(&'a str, &'a [usize], BufferId)>,
 ) -> Option<(BufferId, Needs)> {
     let (filter, backward) = match dispatch.kernel.name {
@@ -60,5 +70,5 @@ fn needs<'a>(
     let (source, weight) = (dispatch.tensors.first()?, dispatch.tensors.get(filter)?);
     let ([height, width, _], [_, inputs, outputs]) = (&source.shape[..], &weight.shape[..]) else { return None };
     let new = seen.insert((dispatch.kernel.name, &source.shape, weight.buffer));
-    new.then(|| (weight.buffer, Needs::new([*height, *width], *inputs, *outputs, backward)))
+    new.then(|| (weight.buffer, Needs::new([*height, *width], *inputs, *outputs, backward, keeps)))
 }

@@ -92,24 +92,58 @@ impl<'a> Rows<'a, f32> {
 }
 
 /// Transformed filters of a weight `[9, Ci, Co]`: `[36, Co/64, Ci, 64]`, the last panel as narrow as it is. Panels are
-/// read from end to end, where columns of the whole would touch a page for every few values. Sums in double precision.
+/// read from end to end, where columns of the whole would touch a page for every few values.
 pub(crate) fn filters(weight: &[f32], inputs: usize, outputs: usize) -> Result<Vec<f32>> {
-    let pairs = inputs * outputs;
     let mut filters = Vec::new();
-    let len = POSITIONS * pairs;
+    let len = filters_len(inputs, outputs);
     filters.try_reserve_exact(len).map_err(|_| no_room("transformed filters", 4 * len))?;
     filters.resize(len, 0.0);
-    filters.par_chunks_mut(pairs).enumerate().for_each(|(position, filters)| {
-        let factors: [f64; 9] = std::array::from_fn(|tap| G[position / PATCH][tap / 3] * G[position % PATCH][tap % 3]);
-        for (first, panel) in (0..).step_by(PANEL).zip(filters.chunks_mut(PANEL * inputs)) {
-            let width = panel.len() / inputs;
-            for (at, filter) in panel.iter_mut().enumerate() {
-                let taps = weight[at / width * outputs + first + at % width..].iter().step_by(pairs);
-                *filter = taps.zip(factors).map(|(tap, factor)| factor * f64::from(*tap)).sum::<f64>() as f32;
+    transform(weight, &mut filters, inputs, outputs);
+    Ok(filters)
+}
+
+/// Writes [`filters`], on every thread. Sums in double precision.
+pub(crate) fn transform(weight: &[f32], filters: &mut [f32], inputs: usize, outputs: usize) {
+    let mut panels: Vec<Vec<&mut [f32]>> = (0..outputs.div_ceil(PANEL)).map(|_| Vec::new()).collect();
+    for position in filters.chunks_mut(inputs * outputs) {
+        panels.iter_mut().zip(position.chunks_mut(PANEL * inputs)).for_each(|(panel, part)| panel.push(part));
+    }
+    panels.into_par_iter().enumerate().for_each(|(panel, positions)| {
+        pulp::Arch::new().dispatch(Filters { weight, positions, first: panel * PANEL, inputs, outputs });
+    });
+}
+
+/// G g Gᵀ of a panel's filters.
+struct Filters<'a> {
+    weight: &'a [f32],
+    /// `[Ci, 64]` each.
+    positions: Vec<&'a mut [f32]>,
+    /// The panel's first output.
+    first: usize,
+    inputs: usize,
+    outputs: usize,
+}
+
+impl pulp::WithSimd for Filters<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Filters { weight, mut positions, first, inputs, outputs } = self;
+        let width = PANEL.min(outputs - first);
+        for ci in 0..inputs {
+            let taps: [&[f32]; 9] =
+                std::array::from_fn(|tap| &weight[(tap * inputs + ci) * outputs + first..][..width]);
+            for (position, filter) in positions.iter_mut().enumerate() {
+                let [down, across] = [G[position / PATCH], G[position % PATCH]];
+                let factors: [f64; 9] = std::array::from_fn(|tap| down[tap / 3] * across[tap % 3]);
+                for (at, filter) in filter[ci * width..][..width].iter_mut().enumerate() {
+                    let terms: [f64; 9] = std::array::from_fn(|tap| factors[tap] * f64::from(taps[tap][at]));
+                    *filter = terms.iter().sum::<f64>() as f32;
+                }
             }
         }
-    });
-    Ok(filters)
+    }
 }
 
 /// Rows of a map for each call of [`convolve`]: a thread's share, or all where the threads work together.
@@ -127,7 +161,7 @@ fn balanced(down: usize, across: usize) -> usize {
 }
 
 /// Whether the filters outgrow the caches, so that each is better read once by one thread than by every thread.
-fn together(inputs: usize, outputs: usize) -> bool {
+pub(crate) fn together(inputs: usize, outputs: usize) -> bool {
     inputs * outputs > 256 * 256
 }
 

@@ -90,16 +90,29 @@ impl Bands {
         })
     }
 
-    /// Records `to = the rectangle`.
-    pub fn gather(&self, recording: &mut Recording, label: &str, from: Rect, to: &Tensor) -> Result<()> {
-        self.pieces(from)
-            .try_for_each(|(band, part, row)| copy_rect(recording, label, (band, part), (to, row, 0), Mode::Replace))
+    /// Records `to = the rectangle`, from a row and column of `to` on.
+    pub fn gather(
+        &self,
+        recording: &mut Recording,
+        label: &str,
+        from: Rect,
+        (to, top, left): (&Tensor, usize, usize),
+    ) -> Result<()> {
+        self.pieces(from).try_for_each(|(band, part, row)| {
+            copy_rect(recording, label, (band, part), (to, top + row, left), Mode::Replace)
+        })
     }
 
-    /// Records `the rectangle += from`.
-    pub fn add(&self, recording: &mut Recording, label: &str, from: &Tensor, to: Rect) -> Result<()> {
+    /// Records `the rectangle += from`, from a row and column of `from` on.
+    pub fn add(
+        &self,
+        recording: &mut Recording,
+        label: &str,
+        (from, top, left): (&Tensor, usize, usize),
+        to: Rect,
+    ) -> Result<()> {
         self.pieces(to).try_for_each(|(band, part, row)| {
-            let piece = Rect { top: row, left: 0, ..part };
+            let piece = Rect { top: top + row, left, ..part };
             copy_rect(recording, label, (from, piece), (band, part.top, part.left), Mode::Add)
         })
     }

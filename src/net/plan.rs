@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::kernel::Scalar;
 use crate::net::bands::Bands;
+use crate::net::edge::Edge;
 use crate::net::tiles::{Region, Tile};
 use crate::net::vgg19::Tap;
 use crate::ops::conv3x3::{conv3x3, conv3x3_backward, mask_shape, rotated};
@@ -88,6 +89,8 @@ struct ConvTensors {
 pub struct Network {
     convs: Vec<ConvTensors>,
     pooling: Pooling,
+    /// What the first convolution sees beyond the picture's edge.
+    pub edge: Edge,
 }
 
 /// What a forward pass leaves for the way back: activations that a term looks at, masks and winners of every layer.
@@ -120,7 +123,7 @@ impl Network {
                 hint: "choose shallower layers or complete weights".into(),
             });
         }
-        Ok(Network { convs, pooling })
+        Ok(Network { convs, pooling, edge: Edge::default() })
     }
 
     /// Uploads the weights, channels padded with zeros.
@@ -208,8 +211,9 @@ impl Network {
         statistics: bool,
     ) -> Result<Trace> {
         let mut trace = Trace::default();
-        let mut input = work.take("tile", Scalar::F32, &[tile.area.height, tile.area.width, 4]);
-        image.gather(recording, "tile in", tile.area, &input)?;
+        let around = 2 * self.edge.width();
+        let mut input = work.take("tile", Scalar::F32, &[tile.area.height + around, tile.area.width + around, 4]);
+        self.edge.gather(recording, image, tile.area, &input)?;
         let mut input_is_kept = false;
         // No further than the deepest term looks; nowhere without one.
         let depth = terms.iter().map(|term| term.tap().conv() + 1).max().unwrap_or(0);
@@ -228,9 +232,13 @@ impl Network {
                 winner = won;
             }
             let channels = conv.bias.shape[0];
-            let output = work.take("feature", Scalar::F32, &[region.height, region.width, channels]);
-            let mask = work.take("mask", Scalar::U32, &mask_shape(region.height, region.width, channels));
+            let [height, width, _] = three(&input);
+            let mut output = work.take("feature", Scalar::F32, &[height, width, channels]);
+            let mask = work.take("mask", Scalar::U32, &mask_shape(height, width, channels));
             conv3x3(recording, &conv_name(tap), &input, &conv.weight, &conv.bias, &output, &mask)?;
+            if index == 0 {
+                output = self.edge.crop(work, recording, output)?;
+            }
             if !input_is_kept {
                 work.give(input);
             }
@@ -291,7 +299,7 @@ impl Network {
             let tap = Tap::from_conv(index);
             let region = tile.region(tap.level());
             let [_, inputs, outputs] = three(&conv.weight);
-            let d_output = gradient.take().unwrap_or_else(|| {
+            let mut d_output = gradient.take().unwrap_or_else(|| {
                 // Nothing lies deeper: the terms of this layer are the first to add.
                 let fresh = work.take("d_feature", Scalar::F32, &[region.height, region.width, outputs]);
                 recording.clear(fresh.buffer);
@@ -303,7 +311,11 @@ impl Network {
                 }
                 work.give(feature);
             }
-            let mut d_input = work.take("d_feature", Scalar::F32, &[region.height, region.width, inputs]);
+            if index == 0 {
+                d_output = self.edge.uncrop(work, recording, d_output)?;
+            }
+            let [height, width, _] = three(&d_output);
+            let mut d_input = work.take("d_feature", Scalar::F32, &[height, width, inputs]);
             conv3x3_backward(recording, &conv_name(tap), &d_output, &mask, &conv.weight_rotated, &d_input)?;
             work.give(d_output);
             work.give(mask);
@@ -323,7 +335,7 @@ impl Network {
             gradient = Some(d_input);
         }
         if let Some(gradient) = gradient {
-            d_image.add(recording, "tile out", &gradient, tile.area)?;
+            self.edge.add(recording, d_image, &gradient, tile.area)?;
             work.give(gradient);
         }
         Ok(())
@@ -343,7 +355,7 @@ fn conv_name(tap: Tap) -> String {
     tap.to_string().replace("relu", "conv")
 }
 
-/// The dimensions of a tensor that this module made itself with rank 3.
-fn three(tensor: &Tensor) -> [usize; 3] {
+/// The dimensions of a tensor that was made here with rank 3.
+pub(super) fn three(tensor: &Tensor) -> [usize; 3] {
     [0, 1, 2].map(|i| tensor.shape.get(i).copied().unwrap_or(1))
 }

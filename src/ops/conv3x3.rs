@@ -129,14 +129,14 @@ fn launch(label: &str, height: usize, width: usize, depth: usize, columns: usize
 
 fn conv3x3_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     let params: ConvParams = call.params()?;
-    let (derived, scratch) = (call.derived[1], call.scratch);
+    let (derived, keeps, scratch) = (call.derived[1], call.keeps, call.scratch);
     let [Slot::Read(input), Slot::Read(weight), Slot::Read(bias), Slot::Write(output), Slot::WriteWords(mask)] =
         call.slots.as_mut_slice()
     else {
         return Err(call.mismatch("set of slots"));
     };
     let (height, width, inputs, outputs) = sizes(&params);
-    let linear = Linear::new(weight, inputs, outputs, derived)?;
+    let linear = Linear::new(weight, inputs, outputs, derived, keeps)?;
     let rows = linear.band_rows(height, width);
     let mask_row = width.div_ceil(4) * outputs.div_ceil(4);
     let source = Rows { values: input, first: 0, width, channels: inputs };
@@ -150,14 +150,14 @@ fn conv3x3_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
 
 fn conv3x3_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     let params: ConvParams = call.params()?;
-    let (derived, scratch) = (call.derived[2], call.scratch);
+    let (derived, keeps, scratch) = (call.derived[2], call.keeps, call.scratch);
     let [Slot::Read(d_output), Slot::ReadWords(mask), Slot::Read(weight), Slot::Write(d_input)] =
         call.slots.as_mut_slice()
     else {
         return Err(call.mismatch("set of slots"));
     };
     let (height, width, inputs, outputs) = sizes(&params);
-    let linear = Linear::new(weight, outputs, inputs, derived)?;
+    let linear = Linear::new(weight, outputs, inputs, derived, keeps)?;
     let rows = linear.band_rows(height, width);
     let (row, mask_row) = (width * outputs, width.div_ceil(4) * outputs.div_ceil(4));
     d_input.par_chunks_mut(rows * width * inputs).enumerate().try_for_each(|(band, d_input)| {

@@ -1,6 +1,7 @@
 //! What a run can be told. [`Config::default`] is the one place for defaults.
 
 use crate::error::{Error, Result};
+use crate::net::edge::Edge;
 use crate::net::plan::Pooling;
 use crate::net::vgg19::Tap;
 use crate::picture::{MAX_DECODED_BYTES, Picture};
@@ -95,6 +96,8 @@ pub struct Config {
     pub tv_weight: f32,
     /// Pooling between blocks.
     pub pooling: Pooling,
+    /// What the first convolution sees beyond the picture's edge.
+    pub edge: Edge,
     /// Number of steps at each scale.
     pub iterations: u32,
     /// Number of steps at the first scale, which has the whole way to go; `None` = `iterations`.
@@ -148,6 +151,7 @@ impl Default for Config {
             style_weight: 500.0,
             tv_weight: 2.0,
             pooling: Pooling::Average,
+            edge: Edge::Zero,
             iterations: 200,
             first_iterations: None,
             min_scale: None,

@@ -177,7 +177,8 @@ impl Layout {
     fn new(config: &Config, weights: &Weights, scale: &Scale, way: Way) -> Result<Layout> {
         let (height, width) = (scale.height, scale.width);
         let mut work = Workspace::default();
-        let network = Network::new(&mut work, weights, config.depth(), config.pooling)?;
+        let mut network = Network::new(&mut work, weights, config.depth(), config.pooling)?;
+        network.edge = config.edge;
         let mut names: Vec<String> = config.content_layers.iter().map(|(tap, _)| format!("content/{tap}")).collect();
         names.extend(config.style_layers.iter().map(|(tap, _)| format!("style/{tap}")));
         if config.tv_weight > 0.0 {
@@ -314,10 +315,10 @@ impl Layout {
             let mut rows = || self.work.take("seam", Scalar::F32, &[2, width, 4]);
             let (seam, d_seam) = (rows(), rows());
             let place = Rect { top, left: 0, height: 2, width };
-            self.image.gather(recording, "seam", place, &seam)?;
+            self.image.gather(recording, "seam", place, (&seam, 0, 0))?;
             recording.clear(d_seam.buffer);
             add(&mut self.work, recording, &seam, 0.0, &d_seam)?;
-            self.d_image.add(recording, "seam", &d_seam, place)?;
+            self.d_image.add(recording, "seam", (&d_seam, 0, 0), place)?;
             self.work.give(seam);
             self.work.give(d_seam);
         }

@@ -1,6 +1,7 @@
 //! Named settings. The command line and the README's table are derived from this list.
 
 use super::config::{Adam, AdamForm, Config, Init, Orientation, Size, layers};
+use crate::net::edge::Edge;
 use crate::net::plan::Pooling;
 
 /// A named configuration.
@@ -69,6 +70,7 @@ fn article() -> Config {
         style_weight: 1.0,
         tv_weight: 0.0,
         pooling: Pooling::Max,
+        edge: Edge::Zero,
         iterations: 500,
         first_iterations: None,
         min_scale: None,

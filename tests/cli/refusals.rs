@@ -187,6 +187,10 @@ fn an_argument_that_cannot_be_read_is_named_with_what_can() {
             &format!("invalid value '{value}' for '{option} {name}': {remedy}"),
         );
     }
+    folder.misused(
+        "stylize content.png -s style.png -o out.png --edge mirror",
+        "invalid value 'mirror' for '--edge <EDGE>'",
+    );
     folder.misused("stylize content.png -s style.png -o out.png --colour", "unexpected argument '--colour' found");
     folder.misused("stylize content.png", "the following required arguments were not provided:");
     folder.misused("paint", "unrecognized subcommand 'paint'");
