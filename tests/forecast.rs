@@ -4,12 +4,12 @@
 
 mod common;
 
-use common::{gpu, layers, picture};
+use common::{gpu, layers, noise, picture, relative_error};
 use impasto::cpu::Cpu;
 use impasto::error::{Error, Result};
 use impasto::net::plan::Pooling;
 use impasto::picture::Picture;
-use impasto::recording::{Backend, BufferTable, Command, Engine, Purpose, Recording, Room};
+use impasto::recording::{Backend, BufferTable, Command, Dispatch, Engine, Purpose, Recording, Room, Tensor};
 use impasto::transfer::{Config, Plan, Size, StyleTransfer};
 use impasto::weights::builtin::builtin;
 
@@ -127,6 +127,50 @@ fn a_gpu_holds_what_was_forecast() {
     check(&gpu, (67, 43), Config { tile: Some(32), max_buffer: 20_000, ..small() });
 }
 
+fn dispatch(command: &Command) -> Option<&Dispatch> {
+    if let Command::Dispatch(dispatch) = command { Some(dispatch) } else { None }
+}
+
+/// Everything that 4096x4096 pixels need is allocated; the first and the last tile and the optimiser run.
+#[test]
+#[ignore = "takes 4 GiB and minutes on software Vulkan"]
+fn tiles_of_the_largest_picture_run_on_a_gpu_as_on_the_cpu_engine() {
+    let Some(gpu) = gpu("largest picture") else { return };
+    let config = Config { tile: Some(512), size: square(4096).size, tv_weight: 0.0, ..article() };
+    let plan = plan(&gpu, &config).unwrap();
+    let begins = |command: &Command| dispatch(command).is_some_and(|dispatch| dispatch.label == "tile in");
+    let tiles: Vec<usize> = (0..plan.step.commands.len()).filter(|at| begins(&plan.step.commands[*at])).collect();
+    let mut recording = Recording::new("two tiles");
+    recording.commands.extend_from_slice(&plan.step.commands[..tiles[1]]);
+    recording.commands.extend_from_slice(&plan.step.commands[tiles[tiles.len() - 1]..]);
+    let tensors: Vec<&Tensor> = recording.commands.iter().filter_map(dispatch).flat_map(|d| &d.tensors).collect();
+    let label = |tensor: &Tensor| plan.buffers.info(tensor.buffer).label.as_str();
+    let last = tensors.iter().rfind(|tensor| label(tensor).starts_with("d_image")).unwrap();
+    let run = |backend: &dyn Backend| {
+        let mut engine = backend.engine().unwrap();
+        engine.allocate(&plan.buffers).unwrap();
+        let program = engine.prepare(&recording).unwrap();
+        for tensor in &tensors {
+            let scale = match label(tensor).split([' ', '.']).collect::<Vec<_>>()[..] {
+                ["image", ..] => 100.0,
+                [_, "weight" | "weight_rotated"] => 0.05,
+                _ => continue,
+            };
+            let values: Vec<f32> = noise(5, tensor.len()).iter().map(|value| scale * value).collect();
+            engine.write(tensor.buffer, &values).unwrap();
+        }
+        let begin = std::time::Instant::now();
+        engine.run(program, 1).unwrap();
+        let gradient = engine.read(last.buffer).unwrap();
+        println!("{}: {:.1?}, holds {:?}", engine.describe(), begin.elapsed(), engine.ledger());
+        gradient
+    };
+    let (subject, reference) = (run(&gpu), run(&Cpu));
+    let error = relative_error(&subject, &reference);
+    println!("gradient {error:.1e}");
+    assert!(error <= 1e-4 && reference.iter().any(|value| *value != 0.0), "{error:.1e}");
+}
+
 #[test]
 fn the_memory_decides_between_the_whole_and_tiles() {
     let config = Config { size: Size::Exact(1000, 700), style_size: Some(Size::Exact(500, 300)), ..article() };
@@ -149,7 +193,8 @@ fn the_memory_decides_between_the_whole_and_tiles() {
         "{refused}"
     );
     // A bound that nobody gave is no reason to refuse.
-    assert!(plan(&Least(1 << 20), &config).unwrap().tiles > 1);
+    let supposed = plan(&Least(1 << 20), &config).unwrap();
+    assert_eq!(supposed.tile, Some(512), "smaller ones take many times the work to save little");
     // A map of the whole would be larger than what can be bound.
     let bound = plan(&Least(u64::MAX), &config).unwrap();
     assert!(bound.tiles > 1 && bound.buffers.largest() <= 128 << 20);

@@ -82,11 +82,19 @@ const SIZES: [((usize, usize), &[usize]); 12] = [
 const KINDS: [(Pooling, Edge); 3] =
     [(Pooling::Max, Edge::Zero), (Pooling::Average, Edge::Zero), (Pooling::Max, Edge::Replicate)];
 
+/// Every size with every side of tiles and every way.
+fn compare_all(backend: &dyn Backend) {
+    for (size, sides) in SIZES {
+        let sides: Vec<usize> = sides.iter().copied().filter(|side| *side < 32).chain([32, 48, 64, 112]).collect();
+        for kind in KINDS.into_iter().chain([(Pooling::Average, Edge::Replicate)]) {
+            compare(backend, size, kind, &sides);
+        }
+    }
+}
+
 #[test]
 fn tiles_give_the_whole_pictures_gradient_on_the_cpu_engine() {
-    for (size, sides) in SIZES {
-        KINDS.into_iter().for_each(|kind| compare(&Cpu, size, kind, sides));
-    }
+    compare_all(&Cpu);
 }
 
 #[test]
@@ -100,25 +108,9 @@ fn tiles_give_the_whole_pictures_gradient_on_a_gpu() {
     }
 }
 
-/// Every size with every side of tiles and every way.
-fn compare_all(backend: &dyn Backend) {
-    for (size, sides) in SIZES {
-        let sides: Vec<usize> = sides.iter().copied().filter(|side| *side < 32).chain([32, 48, 64, 112]).collect();
-        for kind in KINDS.into_iter().chain([(Pooling::Average, Edge::Replicate)]) {
-            compare(backend, size, kind, &sides);
-        }
-    }
-}
-
 #[test]
-#[ignore = "takes minutes; the tests above have a part of it"]
-fn the_whole_table_of_tiles_on_the_cpu_engine() {
-    compare_all(&Cpu);
-}
-
-#[test]
-#[ignore = "takes many minutes on software Vulkan; the tests above have a part of it"]
-fn the_whole_table_of_tiles_on_a_gpu() {
+#[ignore = "takes many minutes on software Vulkan; the test above has a part of it"]
+fn tiles_of_every_size_give_the_whole_pictures_gradient_on_a_gpu() {
     if let Some(gpu) = gpu("table of tiles") {
         compare_all(&gpu);
     }

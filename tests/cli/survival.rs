@@ -31,3 +31,29 @@ fn where_no_smaller_tile_helps_the_need_is_said_and_nothing_written() {
     assert_eq!(hint, "hint: no smaller tile helps: use a smaller --size, or --device cpu");
     assert_eq!(folder.names(), ["content.png", "style.png"]);
 }
+
+#[test]
+fn the_picture_so_far_is_saved_where_a_later_scale_finds_no_memory() {
+    let folder = Folder::new();
+    let run =
+        format!("stylize content.png -s style.png {CHEAP} --weights builtin --size 40 --min-scale 20 --scale-factor 2");
+    let mut rescued = 0;
+    // Too small for tiles to help: whichever buffer finds no memory ends the run, until none is left to fail.
+    for number in (1..).step_by(4) {
+        let ended = folder.run(&format!("{run} -n 2 -o out.png --fail-allocation {number}"));
+        if ended.code == Some(0) {
+            assert!(number > 20, "{number}: {}", ended.stderr);
+            break;
+        }
+        assert_eq!(ended.code, Some(4), "{number}: {}", ended.stderr);
+        assert!(ended.stderr.contains("error: out of memory: "), "{number}: {}", ended.stderr);
+        let saved = ended.stderr.contains("the picture after 2 iterations is in out.png");
+        assert_eq!(folder.path("out.png").exists(), saved, "{number}: {}", ended.stderr);
+        if saved {
+            rescued += 1;
+            assert_eq!(image::open(folder.path("out.png")).unwrap().width(), 40, "enlarged to the size of the result");
+            std::fs::remove_file(folder.path("out.png")).unwrap();
+        }
+    }
+    assert!(rescued > 3, "{rescued}");
+}
