@@ -249,6 +249,9 @@ mod tests {
 
     use super::super::testing::{Bars, Bench, CHANNELS, Case, MAPS, PRODUCTS, WINOGRAD};
     use super::*;
+    use crate::cpu::CpuEngine;
+    use crate::kernel::Scalar;
+    use crate::recording::{BufferTable, Engine, Purpose};
 
     /// `(H, W, Ci, Co)`: every map with every Ci and with every Co, without the most expensive combinations.
     fn shapes() -> impl Iterator<Item = [usize; 4]> {
@@ -380,5 +383,48 @@ mod tests {
         let turned = rotated(&weight, 4, 8);
         assert_eq!(turned[(8 * 8 + 5) * 4 + 3], weight[3 * 8 + 5], "tap 0 becomes tap 8");
         assert_eq!(rotated(&turned, 8, 4), weight);
+    }
+
+    /// Keeping large filters or not is a matter of memory only, and the forecast knows it.
+    #[test]
+    fn large_filters_made_anew_give_the_same_bits_in_less_memory() {
+        let (height, width, inputs, outputs) = (23, 21, 264, 256);
+        let run = |keeps: bool| {
+            let mut table = BufferTable::default();
+            let mut tensor = |shape: &[usize]| table.tensor("test", Scalar::F32, shape, Purpose::Tile);
+            let [input, d_input] = [(); 2].map(|()| tensor(&[height, width, inputs]));
+            let [output, d_output] = [(); 2].map(|()| tensor(&[height, width, outputs]));
+            let (weight, bias) = (tensor(&[9, inputs, outputs]), tensor(&[outputs]));
+            let rotated = tensor(&[9, outputs, inputs]);
+            let mask = table.tensor("mask", Scalar::U32, &mask_shape(height, width, outputs), Purpose::Tile);
+            let mut recording = Recording::new("test");
+            conv3x3(&mut recording, "there", &input, &weight, &bias, &output, &mask).unwrap();
+            conv3x3_backward(&mut recording, "back", &d_output, &mask, &rotated, &d_input).unwrap();
+            let mut engine = CpuEngine::<f32>::new();
+            engine.allocate(&table).unwrap();
+            if !keeps {
+                engine.forget_large_filters();
+            }
+            let program = engine.prepare(&recording).unwrap();
+            for (seed, tensor) in (1_u32..).zip([&input, &weight, &bias, &rotated, &d_output]) {
+                let word = |at: u32| at.wrapping_mul(2_654_435_761).wrapping_mul(seed).wrapping_add(seed) >> 8;
+                let values: Vec<f32> =
+                    (0..tensor.len() as u32).map(|at| word(at) as f32 / (1 << 23) as f32 - 1.0).collect();
+                engine.write(tensor.buffer, &values).unwrap();
+            }
+            engine.run(program, 2).unwrap();
+            let bits = |tensor: &Tensor| -> Vec<u32> {
+                engine.values(tensor.buffer).unwrap().iter().map(|value| value.to_bits()).collect()
+            };
+            let (held, forecast) = (engine.ledger().overhead, engine.forecast(&recording));
+            assert!(held <= forecast && forecast as f64 <= 1.05 * held as f64, "held {held}, forecast {forecast}");
+            ((bits(&output), bits(&d_input)), held)
+        };
+        let (kept, anew) = (run(true), run(false));
+        assert!(kept.0.0.iter().any(|bits| *bits != 0) && kept.0.1.iter().any(|bits| *bits != 0), "nothing to compare");
+        assert!(kept.0 == anew.0, "the values differ");
+        // Two filters are kept in the one, one at a time is made in the other.
+        let filter = 4 * 36 * inputs * outputs;
+        assert_eq!(kept.1 - anew.1, filter as u64);
     }
 }
