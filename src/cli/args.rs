@@ -9,8 +9,9 @@ use impasto::net::plan::Pooling;
 use impasto::net::vgg19::Tap;
 use impasto::picture::{Picture, read_npy};
 use impasto::transfer::presets::{self, Preset};
-use impasto::transfer::{AdamForm, Config, Init, Orientation, Size};
+use impasto::transfer::{Config, Init, Orientation, Size};
 
+use super::optimizer::OptimizerOptions;
 use super::plan::{PlanArguments, parse_memory};
 use super::weights::Weights;
 
@@ -95,9 +96,6 @@ pub(crate) struct Options {
     /// Coarse to fine: size of a scale relative to the one before
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     scale_factor: Option<f32>,
-    /// Coarse to fine: take Adam's moments over to the next scale
-    #[arg(long, value_name = "true|false")]
-    keep_moments: Option<bool>,
     /// Start: `content`, `noise`, a picture, or a .npy of float32 [H, W, 3] with the mean subtracted
     #[arg(long)]
     init: Option<String>,
@@ -110,21 +108,8 @@ pub(crate) struct Options {
     /// Number of iterations at the first scale, if it is to differ
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     first_iterations: Option<u32>,
-    /// Step size on the 0..255 scale
-    #[arg(long, allow_negative_numbers = true)]
-    learning_rate: Option<f32>,
-    /// Decay of Adam's first moment
-    #[arg(long, allow_negative_numbers = true)]
-    adam_beta1: Option<f32>,
-    /// Decay of Adam's second moment
-    #[arg(long, allow_negative_numbers = true)]
-    adam_beta2: Option<f32>,
-    /// Adam's epsilon
-    #[arg(long, allow_negative_numbers = true)]
-    adam_epsilon: Option<f32>,
-    /// Where Adam's epsilon stands
-    #[arg(long)]
-    adam_form: Option<AdamFormName>,
+    #[command(flatten)]
+    optimizer: OptimizerOptions,
     /// Content layers, e.g. relu2_2,relu3_1=0.5
     #[arg(long, value_parser = parse_layers, value_name = "LAYER[=WEIGHT],…")]
     content_layers: Option<Layers>,
@@ -199,12 +184,6 @@ enum EdgeName {
 enum OrientationName {
     True,
     Article,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum AdamFormName {
-    Tensorflow,
-    Standard,
 }
 
 /// A list of layers with weights; a type of its own, since clap takes `Vec` for a repeated option.
@@ -315,11 +294,6 @@ impl Options {
         put(&mut config.first_iterations, &self.first_iterations.map(Some));
         put(&mut config.min_scale, &self.min_scale.map(|side| side.0));
         put(&mut config.scale_factor, &self.scale_factor);
-        put(&mut config.keep_moments, &self.keep_moments);
-        put(&mut config.adam.learning_rate, &self.learning_rate);
-        put(&mut config.adam.beta1, &self.adam_beta1);
-        put(&mut config.adam.beta2, &self.adam_beta2);
-        put(&mut config.adam.epsilon, &self.adam_epsilon);
         put(&mut config.content_layers, &self.content_layers.as_ref().map(|layers| layers.0.clone()));
         put(&mut config.style_layers, &self.style_layers.as_ref().map(|layers| layers.0.clone()));
         put(&mut config.content_weight, &self.content_weight);
@@ -346,12 +320,7 @@ impl Options {
                 OrientationName::Article => Orientation::Article,
             };
         }
-        if let Some(form) = self.adam_form {
-            config.adam.form = match form {
-                AdamFormName::Tensorflow => AdamForm::TensorFlow,
-                AdamFormName::Standard => AdamForm::Standard,
-            };
-        }
+        self.optimizer.configure(&mut config)?;
         if let Some(init) = &self.init {
             config.init = parse_init(init)?;
         }

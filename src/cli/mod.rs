@@ -7,6 +7,7 @@ mod fetch;
 mod files;
 mod info;
 mod interrupt;
+mod optimizer;
 mod plan;
 mod progress;
 mod saver;

@@ -1,5 +1,6 @@
 //! What a run can be told. [`Config::default`] is the one place for defaults.
 
+use super::optimizer::{self, Adam, AdamForm, Lbfgs, Optimizer};
 use crate::error::{Error, Result};
 use crate::net::edge::Edge;
 use crate::net::plan::Pooling;
@@ -50,31 +51,6 @@ pub enum Orientation {
     Article,
 }
 
-/// Where Adam's ε stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AdamForm {
-    /// TensorFlow 1's: ε is added to the uncorrected √v.
-    #[default]
-    TensorFlow,
-    /// The paper's algorithm 1 and PyTorch's: ε is added to the bias-corrected √v̂.
-    Standard,
-}
-
-/// Settings of the optimiser Adam.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Adam {
-    /// Step size on the 0..255 scale.
-    pub learning_rate: f32,
-    /// Decay of the first moment.
-    pub beta1: f32,
-    /// Decay of the second moment.
-    pub beta2: f32,
-    /// Added to the denominator.
-    pub epsilon: f32,
-    /// Where ε stands.
-    pub form: AdamForm,
-}
-
 /// Settings of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -111,7 +87,21 @@ pub struct Config {
     /// the second moment has forgotten the smaller scale: about 1 / (1 - beta2) iterations.
     pub keep_moments: bool,
     /// The optimiser.
+    pub optimizer: Optimizer,
+    /// Settings of Adam, where that is the optimiser.
     pub adam: Adam,
+    /// Settings of L-BFGS, where that is the optimiser.
+    pub lbfgs: Lbfgs,
+    /// Factor on Adam's learning rate after every iteration; every scale begins anew. 1 leaves the rate as it is.
+    pub learning_rate_decay: f32,
+    /// Clamps the picture to 0..255 after every step of Adam.
+    pub clamp: bool,
+    /// Decay of the running average of the pictures after every step, which is then the result and what the next scale
+    /// starts from: crowsonkb's, bias-corrected, with the start as its first picture. 0 takes the last picture itself.
+    pub ema: f32,
+    /// Divides the gradient of every style and content layer at its activation by its L1 norm, as jcjohnson's option of
+    /// this name does, so that every layer pulls as hard as its weight says.
+    pub normalize_gradients: bool,
     /// Starting point.
     pub init: Init,
     /// Seed of the noise.
@@ -157,7 +147,13 @@ impl Default for Config {
             min_scale: None,
             scale_factor: std::f32::consts::SQRT_2,
             keep_moments: false,
+            optimizer: Optimizer::Adam,
             adam: Adam { learning_rate: 5.0, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, form: AdamForm::TensorFlow },
+            lbfgs: Lbfgs::default(),
+            learning_rate_decay: 1.0,
+            clamp: false,
+            ema: 0.0,
+            normalize_gradients: false,
             init: Init::Content,
             seed: 0,
             mean: None,
@@ -205,17 +201,10 @@ impl Config {
                 return fail(option, format!("{weight}"), "give a finite number, 0 or more");
             }
         }
-        let positive = [("style-scale", self.style_scale), ("learning-rate", self.adam.learning_rate)];
-        for (option, value) in positive.into_iter().chain([("adam-epsilon", self.adam.epsilon)]) {
-            if !value.is_finite() || value <= 0.0 {
-                return fail(option, format!("{value}"), "give a finite number above 0");
-            }
+        if !self.style_scale.is_finite() || self.style_scale <= 0.0 {
+            return fail("style-scale", format!("{}", self.style_scale), "give a finite number above 0");
         }
-        for (option, beta) in [("adam-beta1", self.adam.beta1), ("adam-beta2", self.adam.beta2)] {
-            if !(0.0..1.0).contains(&beta) {
-                return fail(option, format!("{beta}"), "give a number from 0 up to, but not including, 1");
-            }
-        }
+        self.validate_optimizer()?;
         let iterations = [("iterations", Some(self.iterations)), ("first-iterations", self.first_iterations)];
         for (option, number) in iterations {
             if let Some(number) = number.filter(|number| !(1..=1_000_000).contains(number)) {
@@ -255,6 +244,25 @@ impl Config {
             && mean.iter().any(|value| !value.is_finite())
         {
             return fail("mean", format!("{mean:?}"), "give three finite numbers, e.g. 123.68,116.779,103.939");
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    fn validate_optimizer(&self) -> Result<()> {
+        self.adam.validate()?;
+        self.lbfgs.validate()?;
+        optimizer::decay("ema", self.ema)?;
+        if !(self.learning_rate_decay > 0.0 && self.learning_rate_decay <= 1.0) {
+            let hint = "give a number above 0, at most 1, e.g. 0.995";
+            return optimizer::fail("learning-rate-decay", format!("{}", self.learning_rate_decay), hint);
+        }
+        // Both would take the line search's ground away: the loss it measures would not be the one it follows.
+        for (option, set) in [("clamp", self.clamp), ("normalize-gradients", self.normalize_gradients)] {
+            if set && self.optimizer == Optimizer::Lbfgs {
+                return optimizer::fail(option, "does not go with L-BFGS".into(), "use Adam, or leave it out");
+            }
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ mod forecast;
 mod layout;
 mod losses;
 mod noise;
+mod optimizer;
 pub mod presets;
 mod rig;
 mod run;
@@ -13,7 +14,8 @@ mod scales;
 mod stage;
 
 pub use calibrate::calibrate;
-pub use config::{Adam, AdamForm, Config, Init, Orientation, Size};
+pub use config::{Config, Init, Orientation, Size};
 pub use forecast::Plan;
+pub use optimizer::{Adam, AdamForm, Lbfgs, Optimizer};
 pub use run::{Report, StyleTransfer};
 pub use scales::Scale;

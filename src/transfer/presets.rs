@@ -1,6 +1,7 @@
 //! Named settings. The command line and the README's table are derived from this list.
 
-use super::config::{Adam, AdamForm, Config, Init, Orientation, Size, layers};
+use super::config::{Config, Init, Orientation, Size, layers};
+use super::optimizer::{Adam, AdamForm, Lbfgs, Optimizer};
 use crate::net::edge::Edge;
 use crate::net::plan::Pooling;
 
@@ -76,7 +77,13 @@ fn article() -> Config {
         min_scale: None,
         scale_factor: std::f32::consts::SQRT_2,
         keep_moments: false,
+        optimizer: Optimizer::Adam,
         adam: Adam { learning_rate: 0.5, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, form: AdamForm::TensorFlow },
+        lbfgs: Lbfgs::default(),
+        learning_rate_decay: 1.0,
+        clamp: false,
+        ema: 0.0,
+        normalize_gradients: false,
         init: Init::Noise,
         seed: 0,
         mean: Some([128.0; 3]),

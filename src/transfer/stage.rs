@@ -1,9 +1,10 @@
 //! One scale at work: what is allocated and uploaded when its turn comes, and what it leaves to the next one.
 
-use super::config::{AdamForm, Config, Init, Orientation};
+use super::config::{Config, Init, Orientation};
 use super::forecast::keeps_little;
 use super::layout::{Layout, Stage, Way};
 use super::noise::normal;
+use super::optimizer::AdamForm;
 use super::scales::Scale;
 use crate::error::{Error, Result};
 use crate::net::bands::Bands;
