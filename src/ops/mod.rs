@@ -11,6 +11,7 @@ pub mod pool;
 #[cfg(test)]
 mod testing;
 pub mod total_variation;
+pub mod vector;
 
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Real};
@@ -34,6 +35,12 @@ pub static KERNELS: &[&Kernel] = &[
     &total_variation::TOTAL_VARIATION,
     &adam::ADAM,
     &copy_rect::COPY_RECT,
+    &vector::AVERAGE_IMAGE,
+    &vector::CLAMP_IMAGE,
+    &vector::ADD_SCALED,
+    &vector::ADD_NORMALIZED,
+    &vector::DOT_PARTIAL,
+    &vector::ABSOLUTE_PARTIAL,
 ];
 
 /// Largest grid dimension that every WebGPU device has.
