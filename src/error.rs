@@ -59,6 +59,16 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// A checkpoint is missing, damaged, or one of another run.
+    #[error("checkpoint {}: {what}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+        /// What to do.
+        hint: String,
+    },
     /// An option has a value that cannot work.
     #[error("{option}: {what}")]
     Config {
@@ -137,6 +147,7 @@ impl Error {
             Error::Weights { hint, .. }
             | Error::Download { hint, .. }
             | Error::Picture { hint, .. }
+            | Error::Checkpoint { hint, .. }
             | Error::Config { hint, .. }
             | Error::NoDevice { hint, .. }
             | Error::OutOfMemory { hint, .. }

@@ -64,6 +64,18 @@ pub trait TapTerm {
     fn finish(&self, _: &mut Workspace, _: &mut Recording) -> Result<()> {
         Ok(())
     }
+    /// Whether [`TapTerm::measure`] is to be called, in a sweep between the two passes.
+    fn measures(&self) -> bool {
+        false
+    }
+    /// Called with every tile's activation after [`TapTerm::finish`].
+    fn measure(&self, _: &mut Workspace, _: &mut Recording, _feature: &Tensor, _: &Region) -> Result<()> {
+        Ok(())
+    }
+    /// Called once when all tiles have been measured.
+    fn measured(&self, _: &mut Workspace, _: &mut Recording) -> Result<()> {
+        Ok(())
+    }
     /// Called with every tile's activation in the backward pass: adds its gradient at the owned positions.
     fn backward(
         &self,
@@ -190,9 +202,22 @@ impl Network {
             for term in terms {
                 term.finish(work, recording)?;
             }
+            if terms.iter().any(|term| term.measures()) {
+                trace.measure(work, recording, tile, terms)?;
+                terms.iter().try_for_each(|term| term.measured(work, recording))?;
+            }
             return self.backward(work, recording, trace, d_image, tile, terms);
         }
         self.record_forward(work, recording, image, tiles, terms)?;
+        if terms.iter().any(|term| term.measures()) {
+            for tile in tiles {
+                measure(work, recording, tile)?;
+                let trace = self.forward(work, recording, image, tile, terms, false)?;
+                trace.measure(work, recording, tile, terms)?;
+                trace.give(work);
+            }
+            terms.iter().try_for_each(|term| term.measured(work, recording))?;
+        }
         for tile in tiles {
             measure(work, recording, tile)?;
             let trace = self.forward(work, recording, image, tile, terms, false)?;
@@ -343,6 +368,21 @@ impl Network {
 }
 
 impl Trace {
+    fn measure(
+        &self,
+        work: &mut Workspace,
+        recording: &mut Recording,
+        tile: &Tile,
+        terms: &[&dyn TapTerm],
+    ) -> Result<()> {
+        for term in terms {
+            if let Some(Some(feature)) = self.features.get(term.tap().conv()) {
+                term.measure(work, recording, feature, &tile.region(term.tap().level()))?;
+            }
+        }
+        Ok(())
+    }
+
     fn give(self, work: &mut Workspace) {
         let winners = self.winners.into_iter().flatten();
         for tensor in self.features.into_iter().flatten().chain(self.masks).chain(winners) {

@@ -36,7 +36,8 @@ impl Picture {
     /// * JPEG: quality 95, 4:4:4 (the `image` encoder never subsamples chroma).
     /// * WebP: lossless, at most 16,383 a side. TIFF: 8-bit RGB, uncompressed.
     ///
-    /// JPEG, WebP and TIFF are written without tags, which readers take as sRGB, and ignore `metadata`.
+    /// JPEG has `metadata` as comments `key=text`. JPEG, WebP and TIFF are written without tags, which readers take as
+    /// sRGB; WebP and TIFF ignore `metadata`.
     pub fn encode_to(
         &self,
         path: &Path,
@@ -49,6 +50,11 @@ impl Picture {
             .map_err(|e| error(&path, &e.to_string(), "choose another format or size"))?;
         save(&path, &encoded, overwrite).map_err(|e| io_error(&path, &e))
     }
+}
+
+/// Writes a file atomically, over one that is there: see [`Picture::encode_to`].
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    save(path, bytes, true).map_err(|e| io_error(path, &e))
 }
 
 /// Fails early, before any computing, where writing a picture to `path` could not succeed: unknown
@@ -169,6 +175,7 @@ fn encode(
         }
         ImageFormat::Jpeg => {
             JpegEncoder::new_with_quality(&mut out, 95).write_image(&bytes, w, h, rgb)?;
+            return Ok(with_comments(out.into_inner(), metadata));
         }
         // `image` would write 16,384, which neither it nor libwebp can read.
         ImageFormat::WebP if w.max(h) > 16_383 => return Err("WebP allows 16383 a side".into()),
@@ -176,4 +183,21 @@ fn encode(
         _ => TiffEncoder::new(&mut out).write_image(&bytes, w, h, rgb)?,
     }
     Ok(out.into_inner())
+}
+
+/// Puts comments of at most 65,533 bytes behind the first segment of a JPEG, which JFIF wants in its place.
+fn with_comments(jpeg: Vec<u8>, metadata: &[(String, String)]) -> Vec<u8> {
+    let first = jpeg.get(4..6).map_or(0, |length| usize::from(u16::from_be_bytes([length[0], length[1]])));
+    let (head, tail) = jpeg.split_at((4 + first).min(jpeg.len()));
+    let mut out = head.to_vec();
+    for (key, text) in metadata {
+        let text = format!("{key}={text}");
+        if let Ok(length) = u16::try_from(text.len() + 2) {
+            out.extend([0xff, 0xfe]);
+            out.extend(length.to_be_bytes());
+            out.extend(text.bytes());
+        }
+    }
+    out.extend(tail);
+    out
 }

@@ -5,6 +5,7 @@
 
 mod decode;
 mod encode;
+mod metadata;
 mod npy;
 mod resample;
 mod sheet;
@@ -13,7 +14,9 @@ use std::path::{Path, PathBuf};
 
 use image::imageops::FilterType;
 
+pub(crate) use encode::write_file;
 pub use encode::{Rounding, check_output};
+pub use metadata::read_metadata;
 pub use npy::read_npy;
 pub(crate) use resample::{Filter, resampled};
 pub use sheet::{beside, contact_sheet};

@@ -21,7 +21,7 @@ const MOST_ALONG: usize = 64;
 pub struct Plan {
     /// Sizes and number of iterations.
     pub scale: Scale,
-    /// One iteration.
+    /// One iteration; of L-BFGS the gradient, which an iteration needs once or more.
     pub step: Recording,
     /// Every buffer. Those of the next scale take their place: the scales' memory does not add up.
     pub buffers: BufferTable,
@@ -86,8 +86,7 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn lay(&self, tile: Option<usize>, recompute: bool) -> Result<Stage> {
         let mut stage = Stage::new(self.config, self.weights, self.scale, Way { tile, recompute })?;
-        let recordings = [&stage.style_pass, &stage.content_pass, &stage.step];
-        stage.overhead = self.backend.overhead(&stage.layout.work.table, &recordings);
+        stage.overhead = self.backend.overhead(&stage.layout.work.table, &stage.recordings());
         Ok(stage)
     }
 

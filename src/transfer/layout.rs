@@ -2,7 +2,10 @@
 
 use super::config::{Config, Init};
 use super::forecast;
+use super::lbfgs::{Parts, Vectors};
 use super::losses::{ContentTerm, FeatureTarget, GramSum, StyleTerm};
+use super::normalize::Normalized;
+use super::optimizer::Optimizer;
 use super::scales::Scale;
 use crate::error::{Error, Result};
 use crate::kernel::Scalar;
@@ -14,6 +17,7 @@ use crate::ops::Rect;
 use crate::ops::adam::{AdamTensors, adam};
 use crate::ops::loss::{log_losses, partials, sum_reduce};
 use crate::ops::total_variation::total_variation;
+use crate::ops::vector::{average_image, clamp_image};
 use crate::picture::Picture;
 use crate::recording::{Backend, Purpose, Recording, Tensor};
 use crate::weights::Weights;
@@ -32,7 +36,10 @@ pub(super) struct Stage {
     pub(super) layout: Layout,
     pub(super) style_pass: Recording,
     pub(super) content_pass: Recording,
+    /// One iteration of Adam; of L-BFGS the gradient, which an iteration needs once or more.
     pub(super) step: Recording,
+    /// What else L-BFGS does.
+    pub(super) parts: Option<Parts<Recording>>,
     /// Bytes that the engine needs beside the buffers.
     pub(super) overhead: u64,
 }
@@ -96,8 +103,14 @@ impl Stage {
         let mut layout = Layout::new(config, weights, &scale, way)?;
         let style_pass = layout.style_pass(config, [scale.style_height, scale.style_width])?;
         let content_pass = layout.content_pass()?;
-        let step = layout.step(config)?;
-        Ok(Stage { scale, way, layout, style_pass, content_pass, step, overhead: 0 })
+        let (step, parts) = layout.step(config, config.mean.unwrap_or(weights.mean))?;
+        Ok(Stage { scale, way, layout, style_pass, content_pass, step, parts, overhead: 0 })
+    }
+
+    /// Everything that runs.
+    pub(super) fn recordings(&self) -> Vec<&Recording> {
+        let parts = self.parts.iter().flat_map(Parts::each);
+        [&self.style_pass, &self.content_pass, &self.step].into_iter().chain(parts).collect()
     }
 
     /// Bytes of all buffers.
@@ -150,6 +163,13 @@ fn check_indices(config: &Config, scale: &Scale, way: Way) -> Result<()> {
     Ok(())
 }
 
+/// What the optimiser keeps from one iteration to the next.
+#[derive(Debug)]
+pub(super) enum State {
+    Adam { m: Bands, v: Bands, schedule: Tensor },
+    Lbfgs(Vectors),
+}
+
 /// The buffers of a scale while its recordings are being written.
 #[derive(Debug)]
 pub(super) struct Layout {
@@ -160,9 +180,9 @@ pub(super) struct Layout {
     pub(super) d_image: Bands,
     pub(super) losses: Tensor,
     pub(super) ring: Tensor,
-    pub(super) schedule: Tensor,
-    pub(super) m: Bands,
-    pub(super) v: Bands,
+    pub(super) state: State,
+    /// The running average of the pictures, and the weight of each.
+    pub(super) average: Option<(Bands, Tensor)>,
     pub(super) counter: Tensor,
     pub(super) style_image: Option<Bands>,
     /// The content picture, where its features are computed anew for every tile.
@@ -189,12 +209,18 @@ impl Layout {
             |label: &str, shape: &[usize]| work.table.tensor(label, Scalar::F32, shape, Purpose::Reduction);
         let losses = tensor("losses", &[terms]);
         let ring = tensor("ring", &[RING as usize, terms]);
-        let schedule = tensor("schedule", &[scale.iterations as usize, 2]);
+        let iterations = scale.iterations as usize;
+        let schedule = (config.optimizer == Optimizer::Adam).then(|| tensor("schedule", &[iterations, 2]));
+        let weights = (config.ema > 0.0).then(|| tensor("weights", &[iterations]));
         let mut bands =
             |label: &str| Bands::new(&mut work.table, label, [height, width], Purpose::Image, config.max_buffer);
-        let [image, d_image, m, v] = ["image", "d_image", "m", "v"].map(&mut bands);
+        let [image, d_image] = ["image", "d_image"].map(&mut bands);
+        let state = schedule.map(|schedule| State::Adam { m: bands("m"), v: bands("v"), schedule });
+        let average = weights.map(|weights| (bands("average"), weights));
         let recompute = way.recompute && !config.content_layers.is_empty();
         let content_image = recompute.then(|| bands("content image"));
+        let lbfgs = |work| Vectors::new(work, [height, width], config.max_buffer, config.lbfgs.history);
+        let state = state.unwrap_or_else(|| State::Lbfgs(lbfgs(&mut work)));
         let tiles = tiles_for(config, way, height, width);
         let content = |(tap, _): &(Tap, f32)| match recompute {
             true => FeatureTarget::of_a_tile(&mut work, *tap, &tiles),
@@ -211,9 +237,8 @@ impl Layout {
             d_image,
             losses,
             ring,
-            schedule,
-            m,
-            v,
+            state,
+            average,
             counter,
             style_image,
             content_image,
@@ -254,8 +279,45 @@ impl Layout {
         Ok(recording)
     }
 
-    /// One iteration: gradient of every term, Adam, losses into the ring.
-    fn step(&mut self, config: &Config) -> Result<Recording> {
+    /// One iteration: gradient of every term, step, losses into the ring.
+    fn step(&mut self, config: &Config, mean: [f32; 3]) -> Result<(Recording, Option<Parts<Recording>>)> {
+        let mut recording = self.gradient(config)?;
+        let mut settle = Recording::new("settle");
+        self.settle(&mut settle)?;
+        let Layout { work, image, d_image, state, .. } = self;
+        match state {
+            State::Adam { m, v, schedule } => {
+                let moments = m.tensors().iter().zip(v.tensors());
+                for ((image, d_image), (m, v)) in image.tensors().iter().zip(d_image.tensors()).zip(moments) {
+                    let tensors = AdamTensors { d_image, schedule, step: &self.counter, image, m, v };
+                    adam(&mut recording, tensors, config.adam.beta1, config.adam.beta2)?;
+                    if config.clamp {
+                        let [lower, upper] = bounds(mean);
+                        clamp_image(&mut recording, image, lower, upper)?;
+                    }
+                }
+                recording.commands.append(&mut settle.commands);
+                Ok((recording, None))
+            }
+            State::Lbfgs(vectors) => {
+                let parts = vectors.record(work, (image, d_image), settle)?;
+                Ok((recording, Some(parts)))
+            }
+        }
+    }
+
+    /// The end of an iteration: the average takes the picture in, losses go into the ring, the counter moves on.
+    fn settle(&self, recording: &mut Recording) -> Result<()> {
+        if let Some((average, weights)) = &self.average {
+            for (image, average) in self.image.tensors().iter().zip(average.tensors()) {
+                average_image(recording, image, weights, &self.counter, average)?;
+            }
+        }
+        log_losses(recording, &self.losses, &self.ring, &self.counter)
+    }
+
+    /// Losses of the picture and the gradient of their sum.
+    fn gradient(&mut self, config: &Config) -> Result<Recording> {
         let mut recording = Recording::new("step");
         let mut terms: Vec<Box<dyn TapTerm>> = Vec::new();
         recording.clear(self.losses.buffer);
@@ -271,6 +333,9 @@ impl Layout {
             let (weight, slot) = (weight * config.style_weight, terms.len());
             terms.push(Box::new(StyleTerm::new(&mut self.work, sum, target.clone(), weight, losses, slot)));
         }
+        if config.normalize_gradients {
+            terms = self.normalized(config, &mut recording, terms);
+        }
         let terms: Vec<&dyn TapTerm> = terms.iter().map(AsRef::as_ref).collect();
         let pictures = (&self.image, &self.d_image);
         let contents: Vec<&dyn TapTerm> = self.contents.iter().map(|target| target as &dyn TapTerm).collect();
@@ -279,13 +344,27 @@ impl Layout {
         if config.tv_weight > 0.0 {
             self.total_variation(&mut recording, config.tv_weight, terms.len())?;
         }
-        let moments = self.m.tensors().iter().zip(self.v.tensors());
-        for ((image, d_image), (m, v)) in self.image.tensors().iter().zip(self.d_image.tensors()).zip(moments) {
-            let tensors = AdamTensors { d_image, schedule: &self.schedule, step: &self.counter, image, m, v };
-            adam(&mut recording, tensors, config.adam.beta1, config.adam.beta2)?;
-        }
-        log_losses(&mut recording, &self.losses, &self.ring, &self.counter)?;
         Ok(recording)
+    }
+
+    /// The terms, content first, with their gradients normalised.
+    fn normalized(
+        &mut self,
+        config: &Config,
+        recording: &mut Recording,
+        terms: Vec<Box<dyn TapTerm>>,
+    ) -> Vec<Box<dyn TapTerm>> {
+        let norms = self.work.table.tensor("norms", Scalar::F32, &[terms.len().max(1)], Purpose::Reduction);
+        recording.clear(norms.buffer);
+        let content = config.content_layers.iter().map(|(_, weight)| weight * config.content_weight);
+        let weights = content.chain(config.style_layers.iter().map(|(_, weight)| weight * config.style_weight));
+        let normalized = |(slot, (inner, weight)): (usize, (Box<dyn TapTerm>, f32))| -> Box<dyn TapTerm> {
+            let losses = (slot == 0).then(|| self.losses.clone());
+            // Its gradient is zero: whatever it is divided by.
+            let weight = if weight > 0.0 { weight } else { 1.0 };
+            Box::new(Normalized { inner, weight, norms: norms.clone(), slot, losses })
+        };
+        terms.into_iter().zip(weights).enumerate().map(normalized).collect()
     }
 
     /// anishathalye's form: each direction's squared differences are averaged over their own number, three channels.
@@ -324,6 +403,11 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+/// 0 and 255 with the mean subtracted.
+pub(super) fn bounds(mean: [f32; 3]) -> [[f32; 3]; 2] {
+    [mean.map(|mean| -mean), mean.map(|mean| 255.0 - mean)]
 }
 
 fn tiles_for(config: &Config, way: Way, height: usize, width: usize) -> Vec<Tile> {

@@ -1,11 +1,15 @@
 //! Style transfer itself: configuration, losses, and the run.
 
 mod calibrate;
+mod checkpoint;
 mod config;
 mod forecast;
 mod layout;
+mod lbfgs;
+mod line_search;
 mod losses;
 mod noise;
+mod normalize;
 mod optimizer;
 pub mod presets;
 mod rig;
@@ -14,6 +18,7 @@ mod scales;
 mod stage;
 
 pub use calibrate::calibrate;
+pub use checkpoint::Checkpoint;
 pub use config::{Config, Init, Orientation, Size};
 pub use forecast::Plan;
 pub use optimizer::{Adam, AdamForm, Lbfgs, Optimizer};

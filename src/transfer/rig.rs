@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::config::Config;
 use super::layout::{Stage, Way};
+use super::lbfgs::Memory;
 use super::stage::{Carry, Queue, Running, write_values};
 use crate::error::{Error, Result};
+use crate::net::bands::Bands;
 use crate::recording::Engine;
 
 /// Edges of the tiles that are tried when memory runs out, in pixels. All are multiples of every grid.
@@ -22,15 +24,16 @@ const KEEP_SHARE: u32 = 50;
 pub(super) struct Kept {
     /// Iterations of the whole run that it has behind it.
     pub(super) iteration: u32,
-    /// The picture, and Adam's moments.
-    values: [Vec<f32>; 3],
-    counter: Vec<u32>,
+    /// Every vector by name, the picture that is the result first.
+    pub(super) values: Vec<(String, Vec<f32>)>,
+    pub(super) memory: Memory,
+    pub(super) counter: Vec<u32>,
 }
 
 impl Kept {
     /// The picture as `[H, W, 4]`.
     pub(super) fn image(&self) -> &[f32] {
-        &self.values[0]
+        self.values.first().map_or(&[], |(_, values)| values)
     }
 }
 
@@ -154,27 +157,27 @@ impl Rig {
         })
     }
 
-    /// Whether it is time to look at the state. Not where work is never lost.
+    /// Whether it is time to look at the state: what a lost device, and a run that diverges, go back to.
     pub(super) fn look_is_due(&self) -> bool {
         let share = self.look_took.saturating_mul(KEEP_SHARE).min(self.keep_every.saturating_mul(100));
         let interval = self.keep_every.max(share);
-        self.engine.submissions().is_some() && self.last_look.elapsed() >= interval
+        self.last_look.elapsed() >= interval
     }
 
     /// Reads the state, which a run can go on from later. `None` where the picture is not finite: it is not worth going
     /// back to.
     pub(super) fn look(&mut self, running: &Running, iteration: u32) -> Result<Option<Kept>> {
         let begin = Instant::now();
-        let Running { image, m, v, counter, .. } = running;
         let engine = self.engine.as_mut();
-        let values = [image.read(engine)?, m.read(engine)?, v.read(engine)?];
-        let counter = engine.read_words(counter.buffer)?;
+        let read = |(name, bands): (String, &Bands)| Ok((name, bands.read(engine)?));
+        let values = running.state().into_iter().map(read).collect::<Result<Vec<_>>>()?;
+        let counter = self.engine.read_words(running.counter.buffer)?;
         (self.last_look, self.look_took) = (Instant::now(), begin.elapsed());
-        if values[0].iter().any(|value| !value.is_finite()) {
+        if values.iter().any(|(_, values)| values.iter().any(|value| !value.is_finite())) {
             return Ok(None);
         }
         self.trust();
-        Ok(Some(Kept { iteration, values, counter }))
+        Ok(Some(Kept { iteration, values, memory: running.memory(), counter }))
     }
 
     /// There is a new state to go on from: the device may be lost once more.
@@ -196,12 +199,13 @@ impl Rig {
         let engine = self.engine.as_mut();
         let mut from = running.first;
         if let Some(kept) = kept {
-            for (bands, values) in [&running.image, &running.m, &running.v].into_iter().zip(&kept.values) {
+            for ((_, bands), (_, values)) in running.state().into_iter().zip(&kept.values) {
                 write_values(engine, bands, values)?;
             }
-            engine.write_words(running.counter.buffer, &kept.counter)?;
+            running.set_memory(&kept.memory);
+            self.engine.write_words(running.counter.buffer, &kept.counter)?;
             from = kept.iteration;
         }
-        engine.run(running.step, iteration - from)
+        running.iterate(self.engine.as_mut(), from - running.first, iteration - from).map(drop)
     }
 }

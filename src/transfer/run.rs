@@ -1,8 +1,11 @@
 //! One job: measures the targets, then steps.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::checkpoint::Checkpoint;
 use super::config::Config;
 use super::forecast::{Anywhere, Plan};
 use super::layout::{RING, check_inputs, lay_out};
@@ -50,11 +53,13 @@ pub struct StyleTransfer {
     /// What the scale at work began with; `None` for the first.
     from: Option<Carry>,
     /// The last state of the scale at work that was looked at.
-    kept: Option<Kept>,
+    kept: Option<Arc<Kept>>,
     /// What the scale at work has left, from its end until the next one has begun.
     left: Option<Carry>,
     mean: [f32; 3],
     names: Arc<[String]>,
+    /// What this is a run of; known once a checkpoint is asked for.
+    identity: Option<Arc<BTreeMap<String, String>>>,
     iteration: u32,
     /// The term that stopped being finite, and when.
     diverged: Option<(String, u32)>,
@@ -95,6 +100,7 @@ impl StyleTransfer {
             left: None,
             mean,
             names: names.into(),
+            identity: None,
             iteration: 0,
             diverged: None,
             batch: 1,
@@ -148,9 +154,9 @@ impl StyleTransfer {
             return Ok(Vec::new());
         }
         let begin = Instant::now();
-        let ring = self.surviving(|job| {
-            job.rig.engine.run(job.running.step, count)?;
-            job.rig.engine.read(job.running.ring.buffer)
+        let rows = self.surviving(|job| {
+            let done = job.iteration - job.running.first;
+            job.running.iterate(job.rig.engine.as_mut(), done, count)
         })?;
         let took = begin.elapsed();
         if took < BATCH / 2 && count == self.batch {
@@ -159,9 +165,7 @@ impl StyleTransfer {
             self.batch = (self.batch / 2).max(1);
         }
         let mut reports = Vec::new();
-        for iteration in self.iteration..self.iteration + count {
-            let row = ((iteration - self.running.first) % RING) as usize * self.names.len();
-            let values = ring[row..row + self.names.len()].to_vec();
+        for (iteration, values) in (self.iteration..).zip(rows) {
             if let Some((name, _)) = self.names.iter().zip(&values).find(|(_, value)| !value.is_finite()) {
                 self.diverged = Some((name.clone(), iteration));
                 break;
@@ -182,7 +186,7 @@ impl StyleTransfer {
         if self.diverged.is_none() && self.rig.look_is_due() {
             // If this fails there is an older state, and the next call meets the same failure.
             if let Ok(Some(kept)) = self.rig.look(&self.running, self.iteration) {
-                self.kept = Some(kept);
+                self.kept = Some(Arc::new(kept));
             }
         }
         Ok(reports)
@@ -194,7 +198,7 @@ impl StyleTransfer {
         loop {
             let StyleTransfer { rig, running, from, kept, iteration, .. } = self;
             let ready = match rig.stale {
-                true => rig.restore(running, from.as_ref(), kept.as_ref(), *iteration),
+                true => rig.restore(running, from.as_ref(), kept.as_deref(), *iteration),
                 false => Ok(()),
             };
             match ready.and_then(|()| work(self)) {
@@ -214,9 +218,9 @@ impl StyleTransfer {
         if self.left.is_none() {
             let image = self.values()?;
             let moments = self.surviving(|job| {
-                let (Running { m, v, .. }, engine) = (&job.running, job.rig.engine.as_mut());
-                let keep = job.rig.config.keep_moments;
-                keep.then(|| Ok([m.read(engine)?, v.read(engine)?])).transpose()
+                let keep = job.running.moments().filter(|_| job.rig.config.keep_moments);
+                let engine = job.rig.engine.as_mut();
+                keep.map(|[m, v]| Ok([m.read(engine)?, v.read(engine)?])).transpose()
             })?;
             self.left = Some(Carry { image, moments, size: self.running.size() });
             // Read back and verified: a state to go on from.
@@ -274,16 +278,102 @@ impl StyleTransfer {
         Ok(self.picture(&values, self.running.size()))
     }
 
-    /// The picture of the last state that the device has vouched for, in the size of the result, and the number of
-    /// iterations before it: what is left when [`StyleTransfer::advance`] and [`StyleTransfer::image`] fail for good.
-    /// `None` where no state was looked at yet.
-    pub fn last_good(&self) -> Option<(u32, Picture)> {
+    /// The state now, for [`StyleTransfer::resume`] in another process: the picture, its average, all that the optimiser
+    /// keeps, and where the run is.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] where the state is not worth going on from.
+    pub fn checkpoint(&mut self) -> Result<Checkpoint> {
+        self.check_diverged()?;
+        if self.left.is_some() {
+            // The scale that could not begin has taken the buffers.
+            self.next_scale()?;
+        }
+        let kept = self.surviving(|job| job.rig.look(&job.running, job.iteration))?;
+        let kept = Arc::new(kept.ok_or_else(|| diverged("the picture".into(), self.iteration))?);
+        self.kept = Some(kept.clone());
+        let (scale, first) = (self.running.scale.index, self.running.first);
+        let (identity, device) = (self.identity(), self.device());
+        Ok(Checkpoint { identity, device, scale, size: self.running.size(), first, kept })
+    }
+
+    /// Goes on from a state that a run with the same pictures, network and settings has left; the number of iterations
+    /// may be another one. On the same device the result is that of a run without a break, to the bit. `path` is for
+    /// messages.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] where it belongs to something else.
+    pub fn resume(&mut self, checkpoint: &Checkpoint, path: Option<&PathBuf>) -> Result<()> {
+        checkpoint.check(path, &self.identity())?;
+        let fail = |what: String| Error::Checkpoint {
+            path: path.cloned().unwrap_or_default(),
+            what,
+            hint: "give the iterations that it was made with, or more, or start the run anew without --resume".into(),
+        };
+        let Checkpoint { scale, first, ref kept, .. } = *checkpoint;
+        let before: u32 = self.scales.iter().take(scale).map(|scale| scale.iterations).sum();
+        let here = self.scales.get(scale).filter(|scale| [scale.height, scale.width] == checkpoint.size);
+        let Some(here) = here.filter(|_| before == first) else {
+            return Err(fail("the scales before have another number of iterations".into()));
+        };
+        if !(first..=first + here.iterations).contains(&kept.iteration) {
+            let (done, all) = (kept.iteration, first + here.iterations);
+            return Err(fail(format!("has {done} iterations behind it, more than the {all} of its scale")));
+        }
+        self.running = self.rig.attempt(|rig| rig.begin(scale, first, None))?;
+        let names = |state: Vec<(String, _)>| state.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        let fits = names(self.running.state()).iter().eq(kept.values.iter().map(|(name, _)| name));
+        if !fits || !self.running.takes(&kept.memory) || kept.counter != [kept.iteration - first] {
+            return Err(fail("does not have what the optimiser keeps".into()));
+        }
+        (self.from, self.left, self.kept) = (None, None, Some(kept.clone()));
+        (self.iteration, self.diverged, self.batch) = (kept.iteration, None, 1);
+        self.rig.stale = true;
+        self.surviving(|_| Ok(()))
+    }
+
+    fn identity(&mut self) -> Arc<BTreeMap<String, String>> {
+        let rig = &self.rig;
+        let found = self.identity.get_or_insert_with(|| {
+            let mut identity = rig.config.identity();
+            identity.extend(rig.queue.digests().map(|(name, digest)| (name.to_string(), digest)));
+            identity.insert("impasto".into(), env!("CARGO_PKG_VERSION").into());
+            Arc::new(identity)
+        });
+        found.clone()
+    }
+
+    /// The last good picture, in the size of the result, and the number of iterations before it: what is left when
+    /// [`StyleTransfer::advance`] and [`StyleTransfer::image`] fail for good. Where a run diverged it is the picture of the
+    /// last iteration that had finite losses, which is computed once more from the last state known; where a device was
+    /// lost, that state's own. `None` where there is none.
+    pub fn last_good(&mut self) -> Option<(u32, Picture)> {
+        if let (Some((_, iteration)), None) = (&self.diverged, &self.left) {
+            // The losses of an iteration are those of the picture before it.
+            let last = iteration.saturating_sub(1).max(self.running.first);
+            // A ReLU hides what is not a number: then the losses of the last iterations vouch for nothing.
+            for iteration in [last, self.running.first] {
+                if let Some(found) = self.again(iteration) {
+                    return Some(found);
+                }
+            }
+        }
         match (&self.left, &self.kept, &self.from) {
             (Some(left), _, _) => Some((self.iteration, self.picture(&left.image, left.size))),
             (None, Some(kept), _) => Some((kept.iteration, self.picture(kept.image(), self.running.size()))),
             (None, None, Some(from)) => Some((self.running.first, self.picture(&from.image, from.size))),
             (None, None, None) => None,
         }
+    }
+
+    /// The picture after `last` iterations, if it is sound. The run cannot go on from there: it would diverge again.
+    fn again(&mut self, last: u32) -> Option<(u32, Picture)> {
+        let kept = self.kept.take().filter(|kept| kept.iteration <= last);
+        self.kept.clone_from(&kept);
+        self.iteration = last;
+        self.rig.stale = true;
+        let values = self.values().ok()?;
+        Some((last, self.picture(&values, self.running.size())))
     }
 
     /// `[H, W, 4]` with the mean subtracted, as a picture in the size of the result.
@@ -327,9 +417,10 @@ impl StyleTransfer {
     /// The same in pieces of whole rows, each with the mean.
     fn each_value(&mut self, mut take: impl FnMut(&[f32], [f32; 3])) -> Result<()> {
         let (iteration, mean) = (self.iteration, self.mean);
-        for band in 0..self.running.image.tensors().len() {
-            let values = self.surviving(|job| job.running.image.read_band(job.rig.engine.as_mut(), band))?;
+        for band in 0..self.running.result().tensors().len() {
+            let values = self.surviving(|job| job.running.result().read_band(job.rig.engine.as_mut(), band))?;
             if values.iter().any(|value| value.is_nan() || value.abs() > RUNAWAY) {
+                self.diverged = Some(("the picture".into(), iteration));
                 return Err(diverged("the picture".into(), iteration));
             }
             take(&values, mean);

@@ -1,8 +1,10 @@
 //! One scale at work: what is allocated and uploaded when its turn comes, and what it leaves to the next one.
 
+use super::checkpoint::digest;
 use super::config::{Config, Init, Orientation};
 use super::forecast::keeps_little;
-use super::layout::{Layout, Stage, Way};
+use super::layout::{Layout, RING, Stage, State, Way, bounds};
+use super::lbfgs::{Lbfgs, Memory, Vectors};
 use super::noise::normal;
 use super::optimizer::AdamForm;
 use super::scales::Scale;
@@ -46,16 +48,22 @@ pub(super) struct Running {
     pub(super) scale: Scale,
     pub(super) table: BufferTable,
     pub(super) recording: Recording,
-    pub(super) step: Program,
     pub(super) image: Bands,
     pub(super) d_image: Bands,
-    pub(super) ring: Tensor,
-    pub(super) m: Bands,
-    pub(super) v: Bands,
+    /// The running average of the pictures, where that is the result.
+    average: Option<Bands>,
+    method: Method,
     /// Steps done at this scale, `[1]` words.
     pub(super) counter: Tensor,
     /// Iterations of the scales before it.
     pub(super) first: u32,
+}
+
+/// The optimiser with what it keeps.
+#[derive(Debug)]
+enum Method {
+    Adam { step: Program, ring: Tensor, m: Bands, v: Bands },
+    Lbfgs(Box<Lbfgs>, Vectors),
 }
 
 impl Queue {
@@ -85,6 +93,17 @@ impl Queue {
     /// Number of scales.
     pub(super) fn len(&self) -> usize {
         self.scales.len()
+    }
+
+    /// Digests of the pictures at every scale, and of the weights.
+    pub(super) fn digests(&self) -> [(&'static str, String); 3] {
+        let pictures = |of: fn(&Prepared) -> &Picture| digest(self.scales.iter().map(|scale| &of(scale).rgb[..]));
+        let weights = self.weights.convs.iter().flat_map(|conv| [&conv.kernel[..], &conv.bias[..]]);
+        [
+            ("content picture", pictures(|scale| &scale.content)),
+            ("style picture", pictures(|scale| &scale.style)),
+            ("network", digest(weights.chain([&self.mean[..]]))),
+        ]
     }
 
     /// How a scale is laid out.
@@ -129,13 +148,20 @@ impl Queue {
         let Some(next) = self.scales.get(scale) else {
             return Err(Error::Kernel { kernel: "transfer".into(), what: "no scale is left".into() });
         };
-        let step = self.load(engine, config, next, (first, left))?;
+        let method = self.load(engine, config, next, (first, left))?;
         let Stage { scale, layout, step: recording, .. } = &next.stage;
-        let Layout { work, image, d_image, ring, m, v, counter, .. } = layout;
-        let [image, d_image, m, v] = [image, d_image, m, v].map(Clone::clone);
-        let [ring, counter] = [ring, counter].map(Clone::clone);
-        let (scale, table, recording) = (*scale, work.table.clone(), recording.clone());
-        Ok(Running { scale, table, recording, step, image, d_image, ring, m, v, counter, first })
+        let Layout { work, image, d_image, average, counter, .. } = layout;
+        Ok(Running {
+            scale: *scale,
+            table: work.table.clone(),
+            recording: recording.clone(),
+            image: image.clone(),
+            d_image: d_image.clone(),
+            average: average.as_ref().map(|(average, _)| average.clone()),
+            method,
+            counter: counter.clone(),
+            first,
+        })
     }
 
     fn load(
@@ -144,8 +170,8 @@ impl Queue {
         config: &Config,
         Prepared { stage, content, style }: &Prepared,
         (first, left): (u32, Option<&Carry>),
-    ) -> Result<Program> {
-        let Stage { scale, layout, style_pass, content_pass, step, .. } = stage;
+    ) -> Result<Method> {
+        let Stage { scale, layout, style_pass, content_pass, step, parts, .. } = stage;
         engine.allocate(&layout.work.table)?;
         layout.network.upload(engine, &self.weights)?;
         if let Some(style_image) = &layout.style_image {
@@ -157,40 +183,135 @@ impl Queue {
         write_picture(engine, layout.content_image.as_ref().unwrap_or(&layout.image), content, self.mean)?;
         let content_pass = engine.prepare(content_pass)?;
         engine.run(content_pass, 1)?;
-        let before = self.start(engine, config, layout, (first, left), content)?;
-        engine.write(layout.schedule.buffer, &schedule_values(config, before, scale.iterations))?;
-        engine.prepare(step)
+        self.start(engine, config, layout, left, content)?;
+        if let Some((_, weights)) = &layout.average {
+            engine.write(weights.buffer, &average_weights(config.ema, scale.iterations))?;
+        }
+        let step = engine.prepare(step)?;
+        match (&layout.state, parts) {
+            (State::Lbfgs(vectors), Some(parts)) => {
+                let lbfgs = Lbfgs::new(engine, config.lbfgs, vectors, (step, parts), &layout.losses)?;
+                Ok(Method::Lbfgs(Box::new(lbfgs), vectors.clone()))
+            }
+            (State::Adam { m, v, schedule }, _) => {
+                let before = if config.keep_moments { first } else { 0 };
+                engine.write(schedule.buffer, &schedule_values(config, before, scale.iterations))?;
+                Ok(Method::Adam { step, ring: layout.ring.clone(), m: m.clone(), v: v.clone() })
+            }
+            (State::Lbfgs(_), None) => {
+                Err(Error::Kernel { kernel: "transfer".into(), what: "half an optimiser".into() })
+            }
+        }
     }
 
-    /// Writes the picture to start from, and the moments if they are kept. Returns the steps that Adam has behind it.
+    /// Writes the picture to start from, and the moments if they are kept.
     fn start(
         &self,
         engine: &mut dyn Engine,
         config: &Config,
         layout: &Layout,
-        (first, left): (u32, Option<&Carry>),
+        left: Option<&Carry>,
         content: &Picture,
-    ) -> Result<u32> {
+    ) -> Result<()> {
+        let to = [Some(&layout.image), layout.average.as_ref().map(|(average, _)| average)];
         let Some(left) = left else {
-            if config.init == Init::Content {
-                write_picture(engine, &layout.image, content, self.mean)?;
-            } else {
-                write_values(engine, &layout.image, &start_values(config, content, self.mean))?;
+            for to in to.into_iter().flatten() {
+                if config.init == Init::Content {
+                    write_picture(engine, to, content, self.mean)?;
+                } else {
+                    write_values(engine, to, &start_values(config, content, self.mean))?;
+                }
             }
-            return Ok(0);
+            return Ok(());
         };
         let size = [content.height, content.width];
         let to_size = |values: &[f32], filter| resampled(values, left.size, size, 4, filter);
-        write_values(engine, &layout.image, &to_size(&left.image, Filter::Bicubic))?;
-        let Some([m, v]) = &left.moments else { return Ok(0) };
-        write_values(engine, &layout.m, &to_size(m, Filter::Bicubic))?;
-        // A second moment is not negative; a straight line between two of them is not either.
-        write_values(engine, &layout.v, &to_size(v, Filter::Bilinear))?;
-        Ok(first)
+        let mut image = to_size(&left.image, Filter::Bicubic);
+        if config.clamp {
+            // A cubic overshoots.
+            let [lower, upper] = bounds(self.mean);
+            for pixel in image.chunks_exact_mut(4) {
+                pixel.iter_mut().zip(lower).zip(upper).for_each(|((value, lower), upper)| {
+                    *value = value.max(lower).min(upper);
+                });
+            }
+        }
+        for to in to.into_iter().flatten() {
+            write_values(engine, to, &image)?;
+        }
+        if let (Some([m, v]), State::Adam { m: to_m, v: to_v, .. }) = (&left.moments, &layout.state) {
+            write_values(engine, to_m, &to_size(m, Filter::Bicubic))?;
+            // A second moment is not negative; a straight line between two of them is not either.
+            write_values(engine, to_v, &to_size(v, Filter::Bilinear))?;
+        }
+        Ok(())
     }
 }
 
 impl Running {
+    /// The picture that a run gives: the average, where there is one.
+    pub(super) fn result(&self) -> &Bands {
+        self.average.as_ref().unwrap_or(&self.image)
+    }
+
+    /// Adam's moments.
+    pub(super) fn moments(&self) -> Option<[&Bands; 2]> {
+        match &self.method {
+            Method::Adam { m, v, .. } => Some([m, v]),
+            Method::Lbfgs(..) => None,
+        }
+    }
+
+    /// Every vector that a run needs to go on, by name. The first one is what [`Running::result`] gives.
+    pub(super) fn state(&self) -> Vec<(String, &Bands)> {
+        let mut state: Vec<(String, &Bands)> = self.average.iter().map(|bands| ("average".into(), bands)).collect();
+        state.push(("image".into(), &self.image));
+        match &self.method {
+            Method::Adam { m, v, .. } => state.extend([("m".into(), m), ("v".into(), v)]),
+            Method::Lbfgs(_, vectors) => {
+                let named = |name: &str, k: usize| format!("{name} {k}");
+                state.extend(vectors.steps.iter().enumerate().map(|(k, bands)| (named("step", k), bands)));
+                state.extend(vectors.differences.iter().enumerate().map(|(k, bands)| (named("difference", k), bands)));
+            }
+        }
+        state
+    }
+
+    /// What the host knows beside them.
+    pub(super) fn memory(&self) -> Memory {
+        match &self.method {
+            Method::Adam { .. } => Memory::default(),
+            Method::Lbfgs(lbfgs, _) => lbfgs.memory.clone(),
+        }
+    }
+
+    pub(super) fn set_memory(&mut self, memory: &Memory) {
+        if let Method::Lbfgs(lbfgs, _) = &mut self.method {
+            lbfgs.memory = memory.clone();
+        }
+    }
+
+    /// Whether the memory can be this scale's.
+    pub(super) fn takes(&self, memory: &Memory) -> bool {
+        match &self.method {
+            Method::Adam { .. } => *memory == Memory::default(),
+            Method::Lbfgs(_, vectors) => memory.fits(vectors.steps.len()),
+        }
+    }
+
+    /// `count` iterations after the `done` of this scale. The losses before each.
+    pub(super) fn iterate(&mut self, engine: &mut dyn Engine, done: u32, count: u32) -> Result<Vec<Vec<f32>>> {
+        match &mut self.method {
+            Method::Adam { step, ring, .. } => {
+                engine.run(*step, count)?;
+                let (all, terms) = (engine.read(ring.buffer)?, ring.shape[1]);
+                let row = |at: u32| all[(at % RING) as usize * terms..][..terms].to_vec();
+                Ok((done + count.saturating_sub(RING)..done + count).map(row).collect())
+            }
+            Method::Lbfgs(lbfgs, _) => (0..count).map(|_| lbfgs.step(engine)).collect(),
+        }
+    }
+
     /// Height and width.
     pub(super) fn size(&self) -> [usize; 2] {
         [self.scale.height, self.scale.width]
@@ -239,7 +360,8 @@ fn schedule_values(config: &Config, before: u32, count: u32) -> Vec<f32> {
     (before + 1..=before + count)
         .flat_map(|t| {
             let correction = (1.0 - beta2.powf(f64::from(t))).sqrt();
-            let rate = f64::from(adam.learning_rate) * correction / (1.0 - beta1.powf(f64::from(t)));
+            let decayed = f64::from(config.learning_rate_decay).powf(f64::from(t - before - 1));
+            let rate = f64::from(adam.learning_rate) * decayed * correction / (1.0 - beta1.powf(f64::from(t)));
             let epsilon = match adam.form {
                 AdamForm::TensorFlow => f64::from(adam.epsilon),
                 AdamForm::Standard => f64::from(adam.epsilon) * correction,
@@ -247,4 +369,11 @@ fn schedule_values(config: &Config, before: u32, count: u32) -> Vec<f32> {
             [rate as f32, epsilon as f32]
         })
         .collect()
+}
+
+/// Weights of the pictures of `count` iterations in a running average that begins with the start: see
+/// `shaders/average_image.wgsl`.
+fn average_weights(decay: f32, count: u32) -> Vec<f32> {
+    let decay = f64::from(decay);
+    (0..count).map(|t| ((1.0 - decay) / (1.0 - decay.powf(f64::from(t) + 2.0))) as f32).collect()
 }

@@ -9,6 +9,8 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, Result};
 
 pub mod builtin;
@@ -49,6 +51,18 @@ pub struct Weights {
 }
 
 impl Weights {
+    /// SHA-256 of every kernel and bias, in hexadecimal.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for values in self.convs.iter().flat_map(|conv| [&conv.kernel, &conv.bias]) {
+            hash.update((values.len() as u64).to_le_bytes());
+            for values in values.chunks(4096) {
+                hash.update(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+            }
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Swaps rows and columns of every kernel: the orientation in which the article runs the network.
     pub fn transposed(mut self) -> Weights {
         for conv in &mut self.convs {

@@ -1,0 +1,279 @@
+//! A state of a run in a file, from which a later process goes on to the same bits.
+//!
+//! The file is a safetensors container: every vector as `[H, W, 4]`, the optimiser's numbers, and in its metadata where
+//! the run was, what it was a run of, and a SHA-256 of all the rest. A file that was cut or changed is refused.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ::safetensors::tensor::TensorView;
+use ::safetensors::{Dtype, SafeTensors};
+use sha2::{Digest, Sha256};
+
+use super::config::{Config, Init};
+use super::lbfgs::Memory;
+use super::rig::Kept;
+use crate::error::{Error, Result};
+use crate::net::vgg19::Tap;
+use crate::picture::{Picture, write_file};
+
+/// What the metadata says first.
+const FORMAT: &str = "impasto checkpoint 1";
+const SEAL: &str = "seal";
+const ANEW: &str = "start the run anew, without --resume";
+
+/// A state of a run. Cheap to clone; see [`StyleTransfer::checkpoint`](super::StyleTransfer::checkpoint).
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// What it is a run of, by name.
+    pub(super) identity: Arc<BTreeMap<String, String>>,
+    /// Device and engine.
+    pub(super) device: String,
+    pub(super) scale: usize,
+    /// Height and width of that scale.
+    pub(super) size: [usize; 2],
+    /// Iterations of the scales before.
+    pub(super) first: u32,
+    pub(super) kept: Arc<Kept>,
+}
+
+impl Checkpoint {
+    /// Iterations of the whole run that it has behind it.
+    pub fn iteration(&self) -> u32 {
+        self.kept.iteration
+    }
+
+    /// Writes the file atomically, over an older one.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let [height, width] = self.size;
+        let mut about: BTreeMap<String, String> =
+            self.identity.iter().map(|(name, value)| (format!("of.{name}"), value.clone())).collect();
+        let numbers = |values: &[u32]| values.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let Kept { iteration, values, memory, counter } = self.kept.as_ref();
+        for (key, value) in [
+            ("format", FORMAT.to_string()),
+            ("device", self.device.clone()),
+            ("place", numbers(&[*iteration, self.first, self.scale as u32, height as u32, width as u32])),
+            ("counter", numbers(counter)),
+            ("order", numbers(&memory.order)),
+        ] {
+            about.insert(key.into(), value);
+        }
+        let vectors = values.iter().map(|(name, values)| (name.as_str(), vec![height, width, 4], values));
+        let dots = ("dots", vec![memory.dots.len()], &memory.dots);
+        let tensors: Vec<(&str, Vec<usize>, Vec<u8>)> = vectors
+            .chain([dots])
+            .map(|(name, shape, values)| (name, shape, values.iter().flat_map(|value| value.to_le_bytes()).collect()))
+            .collect();
+        about.insert(SEAL.into(), seal(&about, tensors.iter().map(|(name, _, bytes)| (*name, &bytes[..]))));
+        let fail = |error: ::safetensors::SafeTensorError| Error::Output {
+            path: path.into(),
+            what: format!("cannot be made: {error}"),
+            hint: "use --no-checkpoint".into(),
+        };
+        let views: Vec<(&str, TensorView<'_>)> = tensors
+            .iter()
+            .map(|(name, shape, bytes)| Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+            .collect::<Result<_, _>>()
+            .map_err(fail)?;
+        let bytes = ::safetensors::serialize(views, Some(about.into_iter().collect())).map_err(fail)?;
+        write_file(path, &bytes)
+    }
+
+    /// Reads a file that [`Checkpoint::save`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it is missing, something else, cut, or changed.
+    pub fn load(path: &Path) -> Result<Checkpoint> {
+        let fail =
+            |what: &str, hint: &str| Error::Checkpoint { path: path.into(), what: what.into(), hint: hint.into() };
+        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                fail("no such file", "give its path, or start the run anew without --resume")
+            }
+            _ => fail(&format!("cannot be read: {error}"), "check the path and its permissions"),
+        })?;
+        parse(&bytes).ok_or_else(|| match bytes.windows(FORMAT.len()).take(1 << 16).any(|w| w == FORMAT.as_bytes()) {
+            true => fail("is cut off or was changed after it was written", ANEW),
+            false => fail("is not a checkpoint", "give the .checkpoint file that a run has left"),
+        })
+    }
+
+    /// Refuses to go on with a run of something else.
+    pub(super) fn check(&self, path: Option<&PathBuf>, identity: &BTreeMap<String, String>) -> Result<()> {
+        for (name, mine) in identity {
+            let its = self.identity.get(name).map_or("unknown", String::as_str);
+            if its != mine {
+                let what = match (name.as_str(), mine.len() == its.len() && mine.len() == 64) {
+                    (name, true) => format!("was made with another {name}"),
+                    (name, false) => format!("was made with {name} {its}, not {mine}"),
+                };
+                let path = path.cloned().unwrap_or_default();
+                return Err(Error::Checkpoint { path, what, hint: format!("use what it was made with, or {ANEW}") });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Anything that is not whole is nothing.
+fn parse(bytes: &[u8]) -> Option<Checkpoint> {
+    let (_, header) = SafeTensors::read_metadata(bytes).ok()?;
+    let mut about: BTreeMap<String, String> = header.metadata().clone()?.into_iter().collect();
+    let tensors = SafeTensors::deserialize(bytes).ok()?;
+    let order = ["average", "image", "m", "v"].map(String::from).into_iter();
+    let numbered = |name: &'static str| (0..100).map(move |k| format!("{name} {k}"));
+    let names: Vec<String> = order
+        .chain(numbered("step"))
+        .chain(numbered("difference"))
+        .chain(["dots".to_string()])
+        .filter(|name| tensors.tensor(name).is_ok())
+        .collect();
+    let views: Vec<TensorView<'_>> = names.iter().map_while(|name| tensors.tensor(name).ok()).collect();
+    let known = about.remove(SEAL)?;
+    let data = names.iter().zip(&views).map(|(name, view)| (name.as_str(), view.data()));
+    if views.len() != tensors.len() || about.get("format")? != FORMAT || known != seal(&about, data) {
+        return None;
+    }
+    let numbers = |key: &str| -> Option<Vec<u32>> {
+        let text = about.get(key)?;
+        text.split(',').filter(|part| !part.is_empty()).map(|part| part.parse().ok()).collect()
+    };
+    let [iteration, first, scale, height, width] = numbers("place")?.try_into().ok()?;
+    let size = [height as usize, width as usize];
+    let mut values = Vec::new();
+    let mut memory = Memory { order: numbers("order")?, dots: Vec::new() };
+    for (name, view) in names.into_iter().zip(&views) {
+        let floats = view.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+        if view.dtype() != Dtype::F32 {
+            return None;
+        }
+        match name == "dots" {
+            true => memory.dots = floats,
+            false if view.shape() == [size[0], size[1], 4] => values.push((name, floats)),
+            false => return None,
+        }
+    }
+    let kept = Kept { iteration, values, memory, counter: numbers("counter")? };
+    let of = about.iter().filter_map(|(key, value)| Some((key.strip_prefix("of.")?.to_string(), value.clone())));
+    let (identity, device) = (Arc::new(of.collect()), about.get("device")?.clone());
+    Some(Checkpoint { identity, device, scale: scale as usize, size, first, kept: Arc::new(kept) })
+}
+
+/// A digest of everything in the file.
+fn seal<'a>(about: &BTreeMap<String, String>, tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |part: &[u8]| {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    };
+    for (key, value) in about {
+        add(key.as_bytes());
+        add(value.as_bytes());
+    }
+    for (name, bytes) in tensors {
+        add(name.as_bytes());
+        add(bytes);
+    }
+    hex(&hash.finalize())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// SHA-256 of numbers, in little-endian order.
+pub(super) fn digest<'a>(parts: impl IntoIterator<Item = &'a [f32]>) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        for values in part.chunks(4096) {
+            hash.update(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+        }
+    }
+    hex(&hash.finalize())
+}
+
+impl Config {
+    /// Every setting by name, for people and for comparisons.
+    pub fn described(&self) -> BTreeMap<String, String> {
+        let init = match &self.init {
+            Init::Picture(Picture { rgb, .. }) => digest([&rgb[..]]),
+            Init::Values { values, .. } => digest([&values[..]]),
+            simple => format!("{simple:?}"),
+        };
+        let layers = |layers: &[(Tap, f32)]| {
+            layers.iter().map(|(tap, weight)| format!("{tap}={weight}")).collect::<Vec<_>>().join(",")
+        };
+        let (content, style) = (layers(&self.content_layers), layers(&self.style_layers));
+        // What the lines below say of these is not for people.
+        let rest = Config { init: Init::Content, content_layers: Vec::new(), style_layers: Vec::new(), ..self.clone() };
+        let mut settings = BTreeMap::new();
+        let mut name = String::new();
+        // `field: value,`, deeper where a value has fields of its own.
+        for line in format!("{rest:#?}").lines().filter_map(|line| line.strip_prefix("    ")) {
+            match line.split_once(": ").filter(|_| !line.starts_with(' ')) {
+                Some((field, value)) => {
+                    name = field.replace('_', "-");
+                    settings.insert(name.clone(), value.trim_end_matches(',').to_string());
+                }
+                None => {
+                    if let Some(value) = settings.get_mut(&name) {
+                        value.push_str(line.trim().trim_end_matches(|c| "}),]".contains(c)));
+                        value.push(' ');
+                    }
+                }
+            }
+        }
+        for value in settings.values_mut() {
+            *value = value.replace(['{', '('], " ").split_whitespace().collect::<Vec<_>>().join(" ");
+        }
+        let own = [("init", init), ("content-layers", content), ("style-layers", style)];
+        settings.extend(own.map(|(name, value)| (name.to_string(), value)));
+        settings
+    }
+
+    /// Those that bear on the bits of a state: how many iterations there will be does not change those that are done.
+    pub(super) fn identity(&self) -> BTreeMap<String, String> {
+        let mut settings = self.described();
+        settings.retain(|name, _| !["iterations", "first-iterations", "memory"].contains(&name.as_str()));
+        settings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::Size;
+    use super::super::optimizer::Adam;
+    use super::*;
+
+    #[test]
+    fn every_setting_has_a_name_and_a_value() {
+        let described = Config { ema: 0.99, size: Size::Exact(3, 4), ..Config::default() }.described();
+        for (name, value) in [
+            ("ema", "0.99"),
+            ("size", "Exact 3 4"),
+            ("tile", "None"),
+            ("style-layers", "relu1_1=1,relu2_1=1,relu3_1=1"),
+            ("lbfgs", "Lbfgs learning_rate: 1.0 history: 10"),
+            ("init", "Content"),
+        ] {
+            assert_eq!(described.get(name).map(String::as_str), Some(value), "{described:#?}");
+        }
+        // A field of a setting's own that changes must show.
+        let base = Config::default();
+        let others = [
+            Config { adam: Adam { beta2: 0.9, ..base.adam }, ..base.clone() },
+            Config { style_size: Some(Size::Native), ..base.clone() },
+            Config { style_layers: Vec::new(), ..base.clone() },
+            Config { mean: Some([1.0, 2.0, 3.0]), ..base.clone() },
+            Config { init: Init::Noise, ..base.clone() },
+        ];
+        for other in others {
+            assert_eq!(other.identity().iter().filter(|setting| !base.identity().contains_key(setting.0)).count(), 0);
+            assert_ne!(other.identity(), base.identity());
+        }
+        assert_eq!(Config { iterations: 7, ..base.clone() }.identity(), base.identity());
+    }
+}
