@@ -19,6 +19,8 @@ mod interrupt;
 mod refusals;
 #[path = "cli/results.rs"]
 mod results;
+#[path = "cli/resume.rs"]
+mod resume;
 #[path = "cli/server.rs"]
 mod server;
 #[path = "cli/show.rs"]

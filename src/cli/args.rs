@@ -11,8 +11,10 @@ use impasto::picture::{Picture, read_npy};
 use impasto::transfer::presets::{self, Preset};
 use impasto::transfer::{Config, Init, Orientation, Size};
 
+use super::checkpoint::CheckpointOptions;
 use super::optimizer::OptimizerOptions;
 use super::plan::{PlanArguments, parse_memory};
+use super::record::Rerun;
 use super::weights::Weights;
 
 /// Neural style transfer on any GPU, or on none.
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Stylize(Stylize),
     /// Paint the bundled pictures, with no file needed
     Demo(Demo),
+    /// Make a result again, from what it says about how it was made
+    Rerun(Rerun),
     /// Forecast the memory and time of a run; takes the options of `stylize`, writes nothing
     Plan(PlanArguments),
     /// List adapters and say which one `auto` takes
@@ -154,6 +158,11 @@ pub(crate) struct Options {
     /// Write one JSON object per iteration: iter, loss and every term
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) log: Option<PathBuf>,
+    /// Draw the loss and its terms over the iterations, on a logarithmic scale
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) plot: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) checkpoint: CheckpointOptions,
     /// Replace existing files
     #[arg(long)]
     pub(crate) overwrite: bool,
@@ -266,9 +275,26 @@ impl Options {
 
     /// The files that the options name for reading.
     pub(crate) fn input_files(&self) -> impl Iterator<Item = &Path> {
-        let weights = Some(self.weights.as_str()).filter(|text| !matches!(*text, "builtin" | "auto" | "vgg19"));
-        let init = self.init.as_deref().filter(|text| !matches!(*text, "content" | "noise"));
+        let weights = Some(&self.weights).filter(|text| is_file(text, &["builtin", "auto", "vgg19"]));
+        let init = self.init.as_ref().filter(|text| is_file(text, &["content", "noise"]));
         weights.into_iter().chain(init).map(Path::new)
+    }
+
+    /// The picture or array to start from, if one is named.
+    pub(crate) fn init_file(&self) -> Option<&Path> {
+        self.init.as_deref().filter(|text| is_file(text, &["content", "noise"])).map(Path::new)
+    }
+
+    /// [`Options::init_file`], to be put in another place.
+    pub(crate) fn files_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        self.init.as_mut().filter(|text| is_file(text, &["content", "noise"])).into_iter()
+    }
+
+    /// Leaves of a run what bears on its result.
+    pub(crate) fn repeat(&mut self, overwrite: bool, quiet: bool) {
+        (self.overwrite, self.quiet, self.dump_plan) = (overwrite, quiet, false);
+        (self.log, self.plot, self.save_every) = (None, None, Some(0));
+        self.checkpoint.forget();
     }
 
     /// `base` with every option given put over it, checked.
@@ -327,6 +353,10 @@ impl Options {
         config.validate()?;
         Ok(config)
     }
+}
+
+fn is_file(text: &str, words: &[&str]) -> bool {
+    !words.contains(&text)
 }
 
 fn parse_init(text: &str) -> Result<Init> {

@@ -6,6 +6,7 @@ use impasto::error::Result;
 use impasto::picture::{Picture, beside};
 
 use super::args::Demo;
+use super::record::Record;
 use super::stylize::Job;
 use super::{Outcome, note};
 
@@ -16,13 +17,9 @@ const NIGHT: &[u8] = include_bytes!("../../assets/night.png");
 /// Runs `impasto demo`.
 pub(crate) fn run(arguments: &Demo) -> Result<Outcome> {
     let options = &arguments.options;
-    let preset = options.preset("draft")?;
-    let config = options.configure((preset.config)())?;
-    let content = Picture::decode_bytes(LAKE, Path::new("bundled lake.png"))?;
-    let styles = vec![Picture::decode_bytes(NIGHT, Path::new("bundled night.png"))?];
-    let (output, sheet) = (arguments.output.clone(), beside(&arguments.output, "sheet"));
-    let job = Job { options, preset, config, output, sheet: Some(sheet.clone()), content, styles, may_fetch: false };
-    let outcome = job.run(&[])?;
+    let job = job(arguments)?;
+    let sheet = beside(&arguments.output, "sheet");
+    let outcome = job.run()?;
     if outcome == Outcome::Done && !options.quiet && !options.dump_plan {
         note!("wrote {}: content, style, result", sheet.display());
         note!("next, your own pictures:  impasto stylize PHOTO --style PAINTING -o OUT.png");
@@ -30,4 +27,24 @@ pub(crate) fn run(arguments: &Demo) -> Result<Outcome> {
         note!("larger:                   impasto demo --size 512 --overwrite");
     }
     Ok(outcome)
+}
+
+/// The run that the arguments ask for.
+pub(crate) fn job(arguments: &Demo) -> Result<Job<'_>> {
+    let options = &arguments.options;
+    let preset = options.preset("draft")?;
+    let config = options.configure((preset.config)())?;
+    Ok(Job {
+        options,
+        preset,
+        record: Record::new(&options.init_file().into_iter().collect::<Vec<_>>(), &config)?,
+        config,
+        output: arguments.output.clone(),
+        sheet: Some(beside(&arguments.output, "sheet")),
+        content: Picture::decode_bytes(LAKE, Path::new("bundled lake.png"))?,
+        styles: vec![Picture::decode_bytes(NIGHT, Path::new("bundled night.png"))?],
+        inputs: Vec::new(),
+        may_fetch: false,
+        repeats: None,
+    })
 }

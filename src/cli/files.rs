@@ -10,6 +10,8 @@ use impasto::error::{Error, Result};
 use impasto::picture::{check_output, numbered};
 use impasto::transfer::Report;
 
+use super::plot::Plot;
+
 /// What a run is going to write.
 #[derive(Debug)]
 pub(crate) struct Outputs<'a> {
@@ -20,6 +22,8 @@ pub(crate) struct Outputs<'a> {
     pub(crate) save_every: u32,
     pub(crate) iterations: u32,
     pub(crate) log: Option<&'a Path>,
+    pub(crate) plot: Option<&'a Path>,
+    pub(crate) checkpoint: Option<&'a Path>,
     pub(crate) overwrite: bool,
 }
 
@@ -39,6 +43,14 @@ impl Outputs<'_> {
         if let Some(log) = self.log {
             claim(log)?;
             check_log(log, self.overwrite).map_err(|error| log_error(log, &error))?;
+        }
+        if let Some(plot) = self.plot {
+            Plot::check(plot)?;
+            claim(plot)?;
+            check_log(plot, self.overwrite).map_err(|error| log_error(plot, &error))?;
+        }
+        if let Some(checkpoint) = self.checkpoint {
+            claim(checkpoint)?;
         }
         if let every @ 1.. = self.save_every {
             for iteration in (every..=self.iterations).step_by(every as usize) {
@@ -87,11 +99,15 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn create(path: &Path, overwrite: bool, scales: usize) -> Result<Log> {
+    /// A new file; of a run that is `resumed` after so many iterations, what an older one says of those before stays.
+    pub(crate) fn create(path: &Path, overwrite: bool, scales: usize, resumed: Option<u32>) -> Result<Log> {
+        let kept = resumed.map(|done| lines_before(path, done)).unwrap_or_default();
         let mut options = OpenOptions::new();
         options.write(true).truncate(true);
-        let opened = if overwrite { options.create(true) } else { options.create_new(true) }.open(path);
-        let file = opened.map_err(|error| log_error(path, &error))?;
+        let replace = overwrite || resumed.is_some();
+        let opened = if replace { options.create(true) } else { options.create_new(true) }.open(path);
+        let mut file = opened.map_err(|error| log_error(path, &error))?;
+        file.write_all(kept.as_bytes()).map_err(|error| log_error(path, &error))?;
         Ok(Log { path: path.into(), several: scales > 1, file: BufWriter::new(file), failed: None })
     }
 
@@ -123,6 +139,14 @@ impl Log {
     pub(crate) fn finish(self) -> Result<()> {
         self.failed.map_or(Ok(()), |error| Err(log_error(&self.path, &error)))
     }
+}
+
+/// The lines of an older log about the first `done` iterations.
+fn lines_before(path: &Path, done: u32) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let number = |line: &str| serde_json::from_str::<serde_json::Value>(line).ok()?["iter"].as_u64();
+    let before = |line: &&str| number(line).is_some_and(|iteration| iteration < u64::from(done));
+    text.lines().take_while(before).flat_map(|line| [line, "\n"]).collect()
 }
 
 fn log_error(path: &Path, error: &io::Error) -> Error {

@@ -1,6 +1,7 @@
 //! The command line: arguments, progress, printing. The only place that prints, and the only one where tokio lives.
 
 mod args;
+mod checkpoint;
 mod demo;
 mod device;
 mod fetch;
@@ -9,7 +10,9 @@ mod info;
 mod interrupt;
 mod optimizer;
 mod plan;
+mod plot;
 mod progress;
+mod record;
 mod saver;
 mod stylize;
 mod weights;
@@ -54,6 +57,7 @@ pub(crate) fn run() -> ExitCode {
     let result = match &arguments.command {
         args::Command::Stylize(stylize) => stylize::run(stylize),
         args::Command::Demo(demo) => demo::run(demo),
+        args::Command::Rerun(rerun) => record::run(rerun),
         args::Command::Plan(plan) => plan::run(plan),
         args::Command::Devices => {
             info::devices();
@@ -88,7 +92,7 @@ fn one_line(text: &str) -> String {
 fn exit_code(error: &Error) -> u8 {
     match error {
         Error::Config { .. } => 2,
-        Error::Weights { .. } | Error::Picture { .. } => 3,
+        Error::Weights { .. } | Error::Picture { .. } | Error::Checkpoint { .. } => 3,
         Error::NoDevice { .. } | Error::OutOfMemory { .. } | Error::DeviceLost { .. } => 4,
         _ => 1,
     }

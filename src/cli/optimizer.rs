@@ -31,7 +31,7 @@ pub(crate) struct OptimizerOptions {
     #[arg(long, value_name = "true|false")]
     keep_moments: Option<bool>,
     /// Clamp the picture to 0..255 after every step of Adam
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     clamp: Option<bool>,
     /// Steps that L-BFGS remembers; each takes two vectors of the picture's size
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -40,7 +40,7 @@ pub(crate) struct OptimizerOptions {
     #[arg(long, value_name = "DECAY", allow_negative_numbers = true)]
     ema: Option<f32>,
     /// Divide every layer's gradient by its L1 norm, so that each pulls as hard as its weight says
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     normalize_gradients: Option<bool>,
 }
 
@@ -73,7 +73,7 @@ impl OptimizerOptions {
         }
         let lbfgs = config.optimizer == Optimizer::Lbfgs;
         if lbfgs {
-            // What a preset sets for Adam is not meant for L-BFGS.
+            // What a preset sets for Adam is not meant for L-BFGS; an option that asks for it is refused later.
             (config.clamp, config.normalize_gradients) = (false, false);
         }
         let adams = [

@@ -6,13 +6,16 @@ use impasto::error::{Error, Result};
 use impasto::picture::{Picture, Rounding, contact_sheet, numbered};
 use impasto::recording::Faults;
 use impasto::transfer::presets::Preset;
-use impasto::transfer::{Config, Scale, StyleTransfer};
+use impasto::transfer::{Config, Report, Scale, StyleTransfer};
 
 use super::args::{Options, Stylize};
+use super::checkpoint::Checkpoints;
 use super::device;
 use super::files::{Log, Outputs};
 use super::interrupt::Interrupt;
+use super::plot::Plot;
 use super::progress::Progress;
+use super::record::Record;
 use super::saver::Saver;
 use super::weights::{Wish, resolve};
 use super::{Outcome, note, one_line, out};
@@ -28,26 +31,48 @@ pub(crate) struct Job<'a> {
     pub(crate) sheet: Option<PathBuf>,
     pub(crate) content: Picture,
     pub(crate) styles: Vec<Picture>,
+    /// The files read so far, which no output may replace.
+    pub(crate) inputs: Vec<&'a Path>,
     /// Whether VGG-19 may be downloaded for it.
     pub(crate) may_fetch: bool,
+    /// What the result will say about how it was made.
+    pub(crate) record: Record,
+    /// What it repeats, if it does.
+    pub(crate) repeats: Option<Repeats>,
+}
+
+/// An earlier run.
+#[derive(Clone, Debug)]
+pub(crate) struct Repeats {
+    /// The iteration after which its picture was written.
+    pub(crate) iterations: u32,
+    /// Digest of its network.
+    pub(crate) weights: String,
 }
 
 /// Runs `impasto stylize`.
 pub(crate) fn run(arguments: &Stylize) -> Result<Outcome> {
+    job(arguments)?.run()
+}
+
+/// The run that the arguments ask for.
+pub(crate) fn job(arguments: &Stylize) -> Result<Job<'_>> {
     let options = &arguments.options;
     let preset = options.preset("default")?;
     let config = options.configure((preset.config)())?;
     let content = Picture::decode(&arguments.content)?;
     let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<_>>()?;
     let inputs: Vec<&Path> = arguments.style.iter().chain([&arguments.content]).map(PathBuf::as_path).collect();
-    Job { options, preset, config, output: arguments.output.clone(), sheet: None, content, styles, may_fetch: true }
-        .run(&inputs)
+    let files: Vec<&Path> = inputs.iter().copied().chain(options.init_file()).collect();
+    let record = Record::new(&files, &config)?;
+    let output = arguments.output.clone();
+    let (sheet, may_fetch, repeats) = (None, true, None);
+    Ok(Job { options, preset, config, output, sheet, content, styles, inputs, may_fetch, record, repeats })
 }
 
 impl Job<'_> {
-    /// Checks what will be written, loads weights, opens the device, steps to the end or to Ctrl-C, saves. `inputs` are
-    /// the files read so far, which no output may replace.
-    pub(crate) fn run(self, inputs: &[&Path]) -> Result<Outcome> {
+    /// Checks what will be written, loads weights, opens the device, steps to the end or to Ctrl-C, saves.
+    pub(crate) fn run(mut self) -> Result<Outcome> {
         let options = self.options;
         let say = |text: &str| {
             if !options.quiet {
@@ -55,7 +80,7 @@ impl Job<'_> {
             }
         };
         if !options.dump_plan {
-            self.check_outputs(inputs)?;
+            self.check_outputs()?;
         }
         // Before anything is downloaded.
         StyleTransfer::check(&self.content, &self.styles, &self.config)?;
@@ -85,37 +110,69 @@ impl Job<'_> {
         }
         let mut transfer =
             StyleTransfer::new(backend.as_ref(), &weights, &self.content, &self.styles, self.config.clone())?;
+        self.record.add("weights", one_line(&weights.source));
+        let network = weights.digest();
+        if self.repeats.as_ref().is_some_and(|run| run.weights != network) {
+            return Err(Error::Weights {
+                path: one_line(&weights.source).into(),
+                what: "is not the network that the result was made with".into(),
+                hint: "`impasto weights list` says what is here; use the one with which the result was made".into(),
+            });
+        }
+        self.record.add("weights_sha256", network);
         drop(weights);
+        self.record.add("device", transfer.device());
+        let resumed = Checkpoints::resume(&options.checkpoint, &self.output, &mut transfer)?;
         say(&format!("device: {} ({})", transfer.device(), one_line(&why)));
         let tiles = transfer.tile().map_or(String::new(), |edge| format!(", in tiles of {edge} pixels"));
         say(&format!("{}{tiles}", size_line(transfer.scales())));
         for text in transfer.notes() {
             say(&format!("note: {}", one_line(&text)));
         }
+        if let Some(done) = resumed {
+            say(&format!("resumed after {done} iterations"));
+        }
         let scales = transfer.scales().len();
-        let mut log = options.log.as_deref().map(|path| Log::create(path, options.overwrite, scales)).transpose()?;
+        let log = |path| Log::create(path, options.overwrite, scales, resumed);
+        let mut log = options.log.as_deref().map(log).transpose()?;
+        let mut plot = Plot::default();
+        let mut checkpoints = Checkpoints::new(&options.checkpoint, &self.output);
         let progress = Progress::new(options.quiet, self.preset.article_output, transfer.scales(), options.print_every);
         let runtime = runtime()?;
         let interrupt = Interrupt::listen(runtime.handle(), &progress);
         let mut saver = Saver::new(runtime.handle());
-        let painted = self.paint(&mut transfer, &interrupt, &mut saver, &progress, &mut log);
+        let mut watch = |reports: &[Report]| {
+            for report in reports {
+                progress.report(report);
+                plot.add(report);
+            }
+            if let Some(log) = &mut log {
+                log.write(reports);
+            }
+        };
+        let painted = self.paint(&mut transfer, (&interrupt, &progress), &mut saver, &mut checkpoints, &mut watch);
         progress.finish();
         let (last, result) = match painted.and_then(|last| Ok((last, transfer.image()?))) {
             Ok(done) => done,
             Err(error) => {
-                if matches!(error, Error::DeviceLost { .. } | Error::OutOfMemory { .. }) {
+                if matches!(error, Error::DeviceLost { .. } | Error::OutOfMemory { .. } | Error::NonFinite { .. }) {
                     self.rescue(&mut transfer, &mut saver);
                 }
                 return Err(error);
             }
         };
         if let (Some(path), [style, ..]) = (&self.sheet, &self.styles[..]) {
-            self.write(&mut saver, contact_sheet(&[&self.content, style, &result]), path.clone());
+            let sheet = contact_sheet(&[&self.content, style, &result]);
+            self.write(&mut saver, sheet, (path.clone(), transfer.iteration()));
         }
-        self.write(&mut saver, result, self.output.clone());
+        let (done, all, path) = (transfer.iteration(), self.last(transfer.scales()), self.output.display());
+        self.write(&mut saver, result, (self.output.clone(), done));
+        if done < all {
+            checkpoints.write(&mut transfer, &mut saver)?;
+        }
         saver.finish()?;
         log.map_or(Ok(()), Log::finish)?;
-        let (done, all, path) = (transfer.iteration(), iterations(transfer.scales()), self.output.display());
+        options.plot.as_deref().map_or(Ok(()), |path| plot.save(path))?;
         if done < all {
             let size = |scale: &Scale| format!("{}x{}", scale.width, scale.height);
             let so_far = match (last, transfer.scales().last()) {
@@ -125,37 +182,55 @@ impl Job<'_> {
                 _ => "the picture so far".into(),
             };
             note!("interrupted after {done} of {all} iterations; {so_far} is in {path}");
+            if checkpoints.there() && !options.quiet {
+                note!("the same command with --resume goes on");
+            }
             return Ok(Outcome::Interrupted);
         }
+        checkpoints.remove();
         say(&format!("wrote {path}"));
         Ok(Outcome::Done)
     }
 
     /// Every file that the run writes must be writable before the first second is spent.
-    fn check_outputs(&self, inputs: &[&Path]) -> Result<()> {
+    fn check_outputs(&self) -> Result<()> {
         // More styles than one, or none, are refused later.
         let style = self.styles.first().unwrap_or(&self.content);
+        let checkpoint = self.options.checkpoint.path(&self.output);
         let outputs = Outputs {
             picture: &self.output,
             sheet: self.sheet.as_deref(),
             save_every: self.save_every(),
             iterations: iterations(&self.config.scales(&self.content, style)),
             log: self.options.log.as_deref(),
-            overwrite: self.options.overwrite,
+            plot: self.options.plot.as_deref(),
+            checkpoint: checkpoint.as_deref(),
+            overwrite: self.overwrites(),
         };
-        outputs.check(inputs.iter().copied().chain(self.options.input_files()))
+        outputs.check(self.inputs.iter().copied().chain(self.options.input_files()))?;
+        self.options.checkpoint.check(&self.output, self.options.overwrite)
+    }
+
+    /// Whether files that are there may be replaced. Who goes on with a run wants its files to be the new ones.
+    fn overwrites(&self) -> bool {
+        self.options.overwrite || self.options.checkpoint.resumes()
+    }
+
+    /// The iterations after which the run is complete.
+    fn last(&self, scales: &[Scale]) -> u32 {
+        self.repeats.as_ref().map_or(u32::MAX, |run| run.iterations).min(iterations(scales))
     }
 
     /// Steps to the end or to Ctrl-C. The scale of the last iteration.
     fn paint(
         &self,
         transfer: &mut StyleTransfer,
-        interrupt: &Interrupt,
+        (interrupt, progress): (&Interrupt, &Progress),
         saver: &mut Saver,
-        progress: &Progress,
-        log: &mut Option<Log>,
+        checkpoints: &mut Checkpoints,
+        watch: &mut dyn FnMut(&[Report]),
     ) -> Result<Option<Scale>> {
-        let (all, every) = (iterations(transfer.scales()), self.save_every());
+        let (all, every) = (self.last(transfer.scales()), self.save_every());
         let mut told = false;
         let mut last = transfer.scales().first().copied();
         while transfer.iteration() < all && !interrupt.requested() {
@@ -166,11 +241,9 @@ impl Job<'_> {
             for text in transfer.notes().iter().filter(|_| !self.options.quiet) {
                 progress.note(&format!("note: {}", one_line(text)));
             }
-            for report in &reports {
-                progress.report(report);
-            }
-            if let Some(log) = log {
-                log.write(&reports);
+            watch(&reports);
+            if transfer.iteration() < all {
+                checkpoints.tick(transfer, saver)?;
             }
             if let (Some(error), false) = (saver.failed(), told) {
                 // Minutes of work are worth more than a picture on the way: the run goes on, and fails in the end.
@@ -178,19 +251,20 @@ impl Job<'_> {
                 told = true;
             }
             if every > 0 && transfer.iteration().is_multiple_of(every) {
-                self.write(saver, transfer.image()?, numbered(&self.output, transfer.iteration()));
+                let done = transfer.iteration();
+                self.write(saver, transfer.image()?, (numbered(&self.output, done), done));
             }
         }
         Ok(last)
     }
 
-    /// Saves what a device that was lost for good has left.
+    /// Saves what a device that was lost for good, or a run that diverged, has left.
     fn rescue(&self, transfer: &mut StyleTransfer, saver: &mut Saver) {
         for text in transfer.notes().iter().filter(|_| !self.options.quiet) {
             note!("note: {}", one_line(text));
         }
         let Some((done, picture)) = transfer.last_good() else { return };
-        self.write(saver, picture, self.output.clone());
+        self.write(saver, picture, (self.output.clone(), done));
         match saver.finish() {
             Ok(()) => note!("the picture after {done} iterations is in {}", self.output.display()),
             // The lost device is what the run ends with; this comes on top.
@@ -203,12 +277,11 @@ impl Job<'_> {
         self.options.save_every.unwrap_or(if self.preset.article_output { 100 } else { 0 })
     }
 
-    /// Starts saving a picture.
-    fn write(&self, saver: &mut Saver, picture: Picture, path: PathBuf) {
+    /// Starts saving a picture after so many iterations.
+    fn write(&self, saver: &mut Saver, picture: Picture, (path, iterations): (PathBuf, u32)) {
         let rounding = if self.preset.article_output { Rounding::Truncate } else { Rounding::Nearest };
-        let overwrite = self.options.overwrite;
-        let software = ("Software".to_string(), format!("impasto {}", env!("CARGO_PKG_VERSION")));
-        saver.start(move || picture.encode_to(&path, rounding, overwrite, &[software]));
+        let (overwrite, metadata) = (self.overwrites(), self.record.metadata(iterations));
+        saver.start(move || picture.encode_to(&path, rounding, overwrite, &metadata));
     }
 }
 
