@@ -10,8 +10,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two scales, everything that a state can hold.
 const ADAM: &str =
-    "-n 60 --size 64x48 --min-scale 32 --scale-factor 2 --keep-moments true --clamp --ema 0.9 --init noise";
-const LBFGS: &str = "-n 12 --size 48x36 --optimizer lbfgs --lbfgs-history 4 --ema 0.8";
+    "-n 120 --size 64x48 --min-scale 32 --scale-factor 2 --keep-moments true --clamp --ema 0.9 --init noise";
+const LBFGS: &str = "-n 60 --size 48x36 --optimizer lbfgs --lbfgs-history 4 --ema 0.8";
 
 fn command(options: &str) -> String {
     format!("stylize content.png -s style.png {CHEAP} {options} --checkpoint-every 0")
@@ -44,7 +44,8 @@ fn killed(options: &str, points: u32) -> u32 {
     let run = format!("{} -o out.png --log out.jsonl", command(options));
     let mut kills = 0;
     for point in 0..points {
-        let broken = kill_after(&folder, start(&folder, &run), whole.mul_f64(f64::from(point) / f64::from(points)));
+        let broken =
+            kill_after(&folder, start(&folder, &run), whole.mul_f64(0.6 * f64::from(point) / f64::from(points)));
         if broken {
             kills += 1;
             // Killed once more on its way.
@@ -117,7 +118,7 @@ fn a_checkpoint_of_another_run_is_refused_and_more_iterations_are_welcome() {
 #[test]
 fn a_damaged_checkpoint_is_refused() {
     let folder = Folder::new();
-    broken_off(&folder, &LBFGS.replace("-n 12", ""));
+    broken_off(&folder, &LBFGS.replace("-n 60", ""));
     let good = folder.read("out.png.checkpoint");
     let run =
         format!("{} -o new.png --resume=bad --no-checkpoint", command(LBFGS).replace(" --checkpoint-every 0", ""));
