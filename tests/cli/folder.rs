@@ -45,6 +45,11 @@ impl Folder {
         std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
     }
 
+    /// Samples of a picture: what a result says about itself differs with the command.
+    pub(crate) fn pixels(&self, name: &str) -> Vec<u8> {
+        image::open(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}")).into_rgb8().into_raw()
+    }
+
     /// Name and bytes of every file, hidden ones included.
     pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let entries = std::fs::read_dir(self.0.path()).unwrap().map(Result::unwrap);

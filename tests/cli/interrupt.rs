@@ -79,13 +79,12 @@ fn ctrl_c_saves_the_picture_so_far_and_exits_with_130() {
     assert_eq!((picture.width(), picture.height()), (160, 112));
     assert_eq!(folder.names(), ["content.png", "log.jsonl", "out.png", "out.png.checkpoint", "style.png"]);
     folder.done(&format!("{} -o whole.png", run.replace("1000000", &done.to_string())));
-    let pixels = |name| image::open(folder.path(name)).unwrap().into_rgb8();
-    assert!(pixels("whole.png") == pixels("out.png"), "the picture after {done} iterations");
+    assert!(folder.pixels("whole.png") == folder.pixels("out.png"), "the picture after {done} iterations");
     // And on from there, with the log going on too.
     let more = run.replace("1000000", &(done + 3).to_string());
     folder.done(&format!("{more} -o out.png --log log.jsonl --resume"));
     folder.done(&format!("{more} -o further.png --log further.jsonl"));
-    assert!(pixels("further.png") == pixels("out.png"));
+    assert!(folder.pixels("further.png") == folder.pixels("out.png"));
     assert_eq!(folder.read("further.jsonl"), folder.read("log.jsonl"));
     assert!(!folder.path("out.png.checkpoint").exists());
 }

@@ -54,7 +54,7 @@ fn killed(options: &str, points: u32) -> u32 {
             }
             folder.done(&format!("{run} --resume"));
         }
-        assert_eq!(pixels(&folder, "out.png"), pixels(&folder, "whole.png"), "point {point}");
+        assert_eq!(folder.pixels("out.png"), folder.pixels("whole.png"), "point {point}");
         assert_eq!(folder.read("out.jsonl"), folder.read("whole.jsonl"), "point {point}");
         assert!(!folder.path("out.png.checkpoint").exists());
         std::fs::remove_file(folder.path("out.png")).unwrap();
@@ -62,10 +62,6 @@ fn killed(options: &str, points: u32) -> u32 {
     }
     println!("{kills} of {points} runs were killed; one takes {whole:.2?}");
     kills
-}
-
-fn pixels(folder: &Folder, name: &str) -> Vec<u8> {
-    image::open(folder.path(name)).unwrap().into_rgb8().into_raw()
 }
 
 /// More points with IMPASTO_TEST_KILLS.
@@ -203,7 +199,7 @@ fn a_run_that_diverges_leaves_its_last_good_picture() {
     assert!(ended.stderr.contains("the picture after 0 iterations is in out.png\n"), "{}", ended.stderr);
     assert!(ended.stderr.contains("error: content/relu1_2 diverged at iteration 1\nhint: lower --learning-rate"));
     // Its losses were finite, its successor's are not: the start.
-    assert_eq!(pixels(&folder, "out.png"), pixels(&folder, "content.png"));
+    assert_eq!(folder.pixels("out.png"), folder.pixels("content.png"));
     assert_eq!(log(&folder.path("log.jsonl")).len(), 1);
 }
 

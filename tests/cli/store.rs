@@ -76,8 +76,8 @@ fn an_import_is_listed_verified_found_and_used() {
     for weights in ["my_net", "own.safetensors", "net.mat"] {
         folder.stylize(&format!("-n 2 -o {weights}.png --weights {weights}"));
     }
-    assert_eq!(folder.read("my_net.png"), folder.read("net.mat.png"));
-    assert_eq!(folder.read("my_net.png"), folder.read("own.safetensors.png"));
+    assert_eq!(folder.pixels("my_net.png"), folder.pixels("net.mat.png"));
+    assert_eq!(folder.pixels("my_net.png"), folder.pixels("own.safetensors.png"));
 
     let full = folder.path("cache/my_net.safetensors");
     folder.refuses(
@@ -167,8 +167,8 @@ fn auto_takes_vgg19_if_it_is_deep_enough_and_else_says_why_not() {
     folder.stylize("-n 2 -o auto.png");
     folder.stylize("-n 2 -o named.png --weights vgg19");
     folder.stylize("-n 2 -o file.png --weights net.mat");
-    assert_eq!(folder.read("auto.png"), folder.read("file.png"));
-    assert_eq!(folder.read("named.png"), folder.read("file.png"));
+    assert_eq!(folder.pixels("auto.png"), folder.pixels("file.png"));
+    assert_eq!(folder.pixels("named.png"), folder.pixels("file.png"));
     folder.done("demo --size 16 -n 1 --device cpu --style-layers relu1_1 --content-layers relu1_1");
     let said = |run: &str, why: &str| {
         let stderr = folder.done(run).stderr;
@@ -179,7 +179,7 @@ fn auto_takes_vgg19_if_it_is_deep_enough_and_else_says_why_not() {
     let run = format!("{RUN} --style-layers relu3_1 --content-layers relu3_1");
     said(&format!("{run} -o deep.png"), &format!("{shallow}; `impasto weights fetch vgg19 --force` gets it again"));
     folder.done(&format!("{run} -o builtin.png --weights builtin"));
-    assert_eq!(folder.read("deep.png"), folder.read("builtin.png"));
+    assert_eq!(folder.pixels("deep.png"), folder.pixels("builtin.png"));
 
     // Another file under that name is not used, and what is advised helps.
     let (file, gets) = (folder.path("cache/vgg19.safetensors"), "`impasto weights fetch` gets");
@@ -366,7 +366,7 @@ fn both_layouts_fetched_give_the_losses_of_the_files_themselves() {
             ]);
             let output = command.output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            (folder.read(&format!("{name}.jsonl")), folder.read(&format!("{name}.png")))
+            (folder.read(&format!("{name}.jsonl")), folder.pixels(&format!("{name}.png")))
         };
         assert_eq!(run("mine", "cached"), run(file.to_str().unwrap(), "original"), "{layout}");
         assert_eq!(log(&folder.path("cached.jsonl")).len(), 3);
