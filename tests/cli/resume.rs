@@ -79,10 +79,17 @@ fn a_run_of_l_bfgs_that_was_killed_goes_on_to_the_same_bits() {
     assert!(killed(LBFGS, points()) > 0, "no run was killed");
 }
 
-/// A checkpoint in the middle of a run, without waiting for one.
+/// Leaves the checkpoint of a run that was killed after some iterations.
 fn broken_off(folder: &Folder, options: &str) {
-    let run = start(folder, &format!("{} -n 100000 -o out.png", command(options)));
-    assert!(kill_after(folder, run, Duration::from_millis(30)));
+    let mut run = start(folder, &format!("{} -n 100000 --save-every 5 -o out.png", command(options)));
+    let deadline = Instant::now() + PATIENCE;
+    // Files are written in their order, two at a time: by then there is a checkpoint of ten iterations or more.
+    while !folder.path("out_20.png").exists() {
+        assert!(Instant::now() < deadline, "no picture on the way");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
 }
 
 #[test]
