@@ -1,14 +1,23 @@
-// total_variation: partial[g] = sum of row_weight * (image[y+1,x] - image[y,x])^2 + column_weight * (image[y,x+1] - image[y,x])^2,
-//                  d_image += its gradient
+// total_variation: partial[g] = sum of w * |image[p] - image[q]|^2 over neighbours p, q (absolute = 1: the sum over
+//                  the channels of w * |image[p] - image[q]|); d_image += its gradient.  w = row_weight for q below p,
+//                  column_weight for q right of p, diagonal_weight for q right or left below p; on top of these,
+//                  side_weight for rows in the first and in the last column, top_weight and bottom_weight for columns in
+//                  the first and in the last row: what diagonals across a replicated border come to.
 // Shapes: image, d_image [H,W,4] (the fourth channel is padding and zero); partial [P].
 // Grid: P workgroups of 256 threads stride over the pixels. Adds into d_image (+=), writes partial (=).
-// Source: anishathalye/neural-style's form: squared differences, each direction averaged over its own count (in the weights).
+// Source: the squared form is anishathalye/neural-style's, the absolute one ProGamerGov/neural-style-pt's, the one with
+//         diagonals crowsonkb/style-transfer-pytorch's; all differ in the weights alone.
 
 struct Params {
     height: u32,
     width: u32,
     row_weight: f32,
     column_weight: f32,
+    diagonal_weight: f32,
+    side_weight: f32,
+    top_weight: f32,
+    bottom_weight: f32,
+    absolute: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -18,33 +27,75 @@ struct Params {
 
 var<workgroup> sums: array<f32, 256>;
 
+fn size(difference: vec4<f32>) -> f32 {
+    if params.absolute == 1u {
+        return dot(abs(difference), vec4<f32>(1.0));
+    }
+    return dot(difference, difference);
+}
+
+fn slope(difference: vec4<f32>) -> vec4<f32> {
+    if params.absolute == 1u {
+        return sign(difference);
+    }
+    return 2.0 * difference;
+}
+
 @compute @workgroup_size(256)
 fn total_variation(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
+    let width = params.width;
     var loss = 0.0;
-    for (var i = group.x * 256u + local; i < params.height * params.width; i += groups.x * 256u) {
-        let y = i / params.width;
-        let x = i % params.width;
+    for (var i = group.x * 256u + local; i < params.height * width; i += groups.x * 256u) {
+        let y = i / width;
+        let x = i % width;
+        let has_left = x > 0u;
+        let has_right = x + 1u < width;
         let here = image[i];
+        let sides = select(1.0, 0.0, has_left) + select(1.0, 0.0, has_right);
+        let row_weight = params.row_weight + sides * params.side_weight;
+        let top = select(params.top_weight, 0.0, y > 0u);
+        let column_weight = params.column_weight + top + select(params.bottom_weight, 0.0, y + 1u < params.height);
         var gradient = vec4<f32>();
         if y + 1u < params.height {
-            let down = image[i + params.width] - here;
-            loss += params.row_weight * dot(down, down);
-            gradient -= 2.0 * params.row_weight * down;
+            let down = here - image[i + width];
+            loss += row_weight * size(down);
+            gradient += row_weight * slope(down);
         }
         if y > 0u {
-            gradient += 2.0 * params.row_weight * (here - image[i - params.width]);
+            gradient += row_weight * slope(here - image[i - width]);
         }
-        if x + 1u < params.width {
-            let right = image[i + 1u] - here;
-            loss += params.column_weight * dot(right, right);
-            gradient -= 2.0 * params.column_weight * right;
+        if has_right {
+            let right = here - image[i + 1u];
+            loss += column_weight * size(right);
+            gradient += column_weight * slope(right);
         }
-        if x > 0u {
-            gradient += 2.0 * params.column_weight * (here - image[i - 1u]);
+        if has_left {
+            gradient += column_weight * slope(here - image[i - 1u]);
+        }
+        // From params alone.
+        if params.diagonal_weight > 0.0 {
+            var diagonal = vec4<f32>();
+            if y + 1u < params.height && has_right {
+                let falling = here - image[i + width + 1u];
+                loss += params.diagonal_weight * size(falling);
+                diagonal += slope(falling);
+            }
+            if y + 1u < params.height && has_left {
+                let rising = here - image[i + width - 1u];
+                loss += params.diagonal_weight * size(rising);
+                diagonal += slope(rising);
+            }
+            if y > 0u && has_left {
+                diagonal += slope(here - image[i - width - 1u]);
+            }
+            if y > 0u && has_right {
+                diagonal += slope(here - image[i - width + 1u]);
+            }
+            gradient += params.diagonal_weight * diagonal;
         }
         d_image[i] += gradient;
     }

@@ -10,7 +10,7 @@ use impasto::error::{Error, Result};
 use impasto::net::plan::Pooling;
 use impasto::picture::Picture;
 use impasto::recording::{Backend, BufferTable, Command, Dispatch, Engine, Purpose, Recording, Room, Tensor};
-use impasto::transfer::{Config, Plan, Size, StyleTransfer};
+use impasto::transfer::{Config, Plan, Size, StyleLoss, StyleTransfer, TotalVariation};
 use impasto::weights::builtin::builtin;
 
 /// The layers of the article, and those of jcjohnson's neural-style.
@@ -115,6 +115,11 @@ fn the_cpu_engine_holds_what_was_forecast() {
     check(&Cpu, (61, 131), Config { tile: Some(48), ..article() });
     check(&Cpu, (149, 101), Config { tile: Some(64), max_buffer: 50_000, ..article() });
     check(&Cpu, (120, 90), classic());
+    let wasserstein = Config { style_loss: StyleLoss::Wasserstein, pooling: Pooling::L2, ..article() };
+    check(&Cpu, (120, 90), wasserstein.clone());
+    check(&Cpu, (149, 101), Config { tile: Some(64), ..wasserstein });
+    let scaled = Config { style_loss: StyleLoss::ScaledMse, tv: TotalVariation::NinePoint, ..article() };
+    check(&Cpu, (149, 101), Config { tile: Some(64), max_buffer: 50_000, ..scaled });
     let one = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     one.install(|| check(&Cpu, (149, 101), Config { tile: Some(64), ..article() }));
 }
@@ -125,6 +130,8 @@ fn a_gpu_holds_what_was_forecast() {
     let small = || Config { content_layers: layers(&["relu2_1"]), style_layers: layers(&["relu1_1"]), ..article() };
     check(&gpu, (40, 30), small());
     check(&gpu, (67, 43), Config { tile: Some(32), max_buffer: 20_000, ..small() });
+    let wasserstein = Config { style_loss: StyleLoss::Wasserstein, pooling: Pooling::L2, ..small() };
+    check(&gpu, (67, 43), Config { tile: Some(32), ..wasserstein });
 }
 
 fn dispatch(command: &Command) -> Option<&Dispatch> {

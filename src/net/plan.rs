@@ -9,6 +9,7 @@ use crate::net::vgg19::Tap;
 use crate::ops::conv3x3::{conv3x3, conv3x3_backward, mask_shape, rotated};
 use crate::ops::padded;
 use crate::ops::pool::{pool_average, pool_average_backward, pool_max, pool_max_backward, winner_shape};
+use crate::ops::pool_l2::{pool_l2, pool_l2_backward};
 use crate::recording::{BufferId, BufferTable, Engine, Purpose, Recording, Tensor};
 use crate::weights::Weights;
 
@@ -20,6 +21,8 @@ pub enum Pooling {
     Max,
     /// Mean of the values that lie inside the map.
     Average,
+    /// Twice the root of the mean of the squares that lie inside the map: inside it, the window's L2 norm.
+    L2,
 }
 
 /// The buffers of a job, and a pool of temporary ones that every tile and every pass shares.
@@ -59,6 +62,11 @@ pub trait TapTerm {
     /// Called with every tile's activation in the forward pass: sums up statistics over the owned positions.
     fn forward(&self, _: &mut Workspace, _: &mut Recording, _feature: &Tensor, _: &Region) -> Result<()> {
         Ok(())
+    }
+    /// Whether [`TapTerm::forward`] looks at a target: where targets are measured tile by tile, they are then measured
+    /// before the tile passes forward in either sweep.
+    fn compares(&self) -> bool {
+        false
     }
     /// Called once when all tiles have passed forward.
     fn finish(&self, _: &mut Workspace, _: &mut Recording) -> Result<()> {
@@ -103,14 +111,28 @@ pub struct Network {
     pooling: Pooling,
     /// What the first convolution sees beyond the picture's edge.
     pub edge: Edge,
+    /// Factor on what pooling gives.
+    pub pooling_scale: f32,
 }
 
-/// What a forward pass leaves for the way back: activations that a term looks at, masks and winners of every layer.
+/// What a forward pass leaves for the way back: activations that a term looks at, masks of every layer, and what the
+/// pooling before a layer needs.
 #[derive(Debug, Default)]
 struct Trace {
     features: Vec<Option<Tensor>>,
     masks: Vec<Tensor>,
-    winners: Vec<Option<Tensor>>,
+    pooled: Vec<Pooled>,
+}
+
+/// What a pooling needs on its way back.
+#[derive(Debug)]
+enum Pooled {
+    /// There is no pooling, or an average.
+    Nothing,
+    /// The winners of a maximum.
+    Winners(Tensor),
+    /// The activation of the layer before, for the L2 norm; true where it is the pooling's own, since no term looks at it.
+    Input(Tensor, bool),
 }
 
 impl Network {
@@ -135,18 +157,22 @@ impl Network {
                 hint: "choose shallower layers or complete weights".into(),
             });
         }
-        Ok(Network { convs, pooling, edge: Edge::default() })
+        Ok(Network { convs, pooling, edge: Edge::default(), pooling_scale: 1.0 })
     }
 
     /// Uploads the weights, channels padded with zeros.
     pub fn upload(&self, engine: &mut dyn Engine, weights: &Weights) -> Result<()> {
-        for (conv, tensors) in weights.convs.iter().zip(&self.convs) {
+        for (index, (conv, tensors)) in weights.convs.iter().zip(&self.convs).enumerate() {
+            // The factor on what pooling gives is a factor on the filters after it, there and back.
+            let tap = Tap::from_conv(index);
+            let scale = if tap.starts_block() && tap.level() > 0 { self.pooling_scale } else { 1.0 };
             let (inputs, outputs) = (padded(conv.inputs), padded(conv.outputs));
             let mut weight = vec![0.0; 9 * inputs * outputs];
             for (row, values) in conv.kernel.chunks_exact(conv.outputs).enumerate() {
                 let (tap, ci) = (row / conv.inputs, row % conv.inputs);
                 weight[(tap * inputs + ci) * outputs..][..conv.outputs].copy_from_slice(values);
             }
+            weight.iter_mut().for_each(|value| *value *= scale);
             engine.write(tensors.weight.buffer, &weight)?;
             engine.write(tensors.weight_rotated.buffer, &rotated(&weight, inputs, outputs))?;
             let mut bias = conv.bias.clone();
@@ -208,7 +234,16 @@ impl Network {
             }
             return self.backward(work, recording, trace, d_image, tile, terms);
         }
-        self.record_forward(work, recording, image, tiles, terms)?;
+        let compares = terms.iter().any(|term| term.compares());
+        for tile in tiles {
+            if compares {
+                measure(work, recording, tile)?;
+            }
+            self.forward(work, recording, image, tile, terms, true)?.give(work);
+        }
+        for term in terms {
+            term.finish(work, recording)?;
+        }
         if terms.iter().any(|term| term.measures()) {
             for tile in tiles {
                 measure(work, recording, tile)?;
@@ -245,16 +280,10 @@ impl Network {
         for (index, conv) in self.convs.iter().take(depth).enumerate() {
             let tap = Tap::from_conv(index);
             let region = tile.region(tap.level());
-            let mut winner = None;
+            let mut pooled = Pooled::Nothing;
             if tap.starts_block() && tap.level() > 0 {
-                let (pooled, won) = self.pool(work, recording, tap, &input, &region)?;
-                if !input_is_kept {
-                    work.give(std::mem::replace(&mut input, pooled));
-                } else {
-                    input = pooled;
-                }
+                (input, pooled) = self.pool(work, recording, tap, (input, !input_is_kept), &region)?;
                 input_is_kept = false;
-                winner = won;
             }
             let channels = conv.bias.shape[0];
             let [height, width, _] = three(&input);
@@ -276,7 +305,7 @@ impl Network {
             }
             trace.features.push(input_is_kept.then(|| output.clone()));
             trace.masks.push(mask);
-            trace.winners.push(winner);
+            trace.pooled.push(pooled);
             input = output;
         }
         if !input_is_kept {
@@ -285,28 +314,37 @@ impl Network {
         Ok(trace)
     }
 
+    /// Pools a map and gives it back, if it is the pooling's own and of no more use.
     fn pool(
         &self,
         work: &mut Workspace,
         recording: &mut Recording,
         tap: Tap,
-        input: &Tensor,
+        (input, own): (Tensor, bool),
         region: &Region,
-    ) -> Result<(Tensor, Option<Tensor>)> {
-        let [height, width, channels] = three(input);
+    ) -> Result<(Tensor, Pooled)> {
+        let [height, width, channels] = three(&input);
         let label = format!("pool{}", tap.level());
         let output = work.take("pooled", Scalar::F32, &[region.height, region.width, channels]);
-        match self.pooling {
+        let pooled = match self.pooling {
             Pooling::Max => {
-                let winner = work.take("winner", Scalar::U32, &winner_shape(height, width, channels));
-                pool_max(recording, &label, input, &output, &winner)?;
-                Ok((output, Some(winner)))
+                let winners = work.take("winner", Scalar::U32, &winner_shape(height, width, channels));
+                pool_max(recording, &label, &input, &output, &winners)?;
+                Pooled::Winners(winners)
             }
             Pooling::Average => {
-                pool_average(recording, &label, input, &output)?;
-                Ok((output, None))
+                pool_average(recording, &label, &input, &output)?;
+                Pooled::Nothing
             }
+            Pooling::L2 => {
+                pool_l2(recording, &label, &input, &output)?;
+                return Ok((output, Pooled::Input(input, own)));
+            }
+        };
+        if own {
+            work.give(input);
         }
+        Ok((output, pooled))
     }
 
     fn backward(
@@ -319,8 +357,8 @@ impl Network {
         terms: &[&dyn TapTerm],
     ) -> Result<()> {
         let mut gradient: Option<Tensor> = None;
-        let layers = self.convs.iter().zip(trace.features).zip(trace.masks).zip(trace.winners).enumerate();
-        for (index, (((conv, feature), mask), winner)) in layers.rev() {
+        let layers = self.convs.iter().zip(trace.features).zip(trace.masks).zip(trace.pooled).enumerate();
+        for (index, (((conv, feature), mask), pooled)) in layers.rev() {
             let tap = Tap::from_conv(index);
             let region = tile.region(tap.level());
             let [_, inputs, outputs] = three(&conv.weight);
@@ -348,12 +386,18 @@ impl Network {
                 let before = tile.region(tap.level() - 1);
                 let d_unpooled = work.take("d_feature", Scalar::F32, &[before.height, before.width, inputs]);
                 let label = format!("pool{}", tap.level());
-                match winner {
-                    Some(winner) => {
-                        pool_max_backward(recording, &label, &d_input, &winner, &d_unpooled)?;
-                        work.give(winner);
+                match pooled {
+                    Pooled::Nothing => pool_average_backward(recording, &label, &d_input, &d_unpooled)?,
+                    Pooled::Winners(winners) => {
+                        pool_max_backward(recording, &label, &d_input, &winners, &d_unpooled)?;
+                        work.give(winners);
                     }
-                    None => pool_average_backward(recording, &label, &d_input, &d_unpooled)?,
+                    Pooled::Input(input, own) => {
+                        pool_l2_backward(recording, &label, &input, &d_input, &d_unpooled)?;
+                        if own {
+                            work.give(input);
+                        }
+                    }
                 }
                 work.give(std::mem::replace(&mut d_input, d_unpooled));
             }
@@ -384,8 +428,11 @@ impl Trace {
     }
 
     fn give(self, work: &mut Workspace) {
-        let winners = self.winners.into_iter().flatten();
-        for tensor in self.features.into_iter().flatten().chain(self.masks).chain(winners) {
+        let pooled = self.pooled.into_iter().filter_map(|pooled| match pooled {
+            Pooled::Winners(tensor) | Pooled::Input(tensor, true) => Some(tensor),
+            Pooled::Nothing | Pooled::Input(_, false) => None,
+        });
+        for tensor in self.features.into_iter().flatten().chain(self.masks).chain(pooled) {
             work.give(tensor);
         }
     }

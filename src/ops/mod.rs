@@ -7,11 +7,16 @@ pub mod conv3x3;
 pub mod copy_rect;
 pub mod gram;
 pub mod loss;
+pub mod matmul;
+pub mod moments;
 pub mod pool;
+pub mod pool_l2;
+pub mod scaled_loss;
 #[cfg(test)]
 mod testing;
 pub mod total_variation;
 pub mod vector;
+pub mod wasserstein;
 
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Real};
@@ -25,12 +30,26 @@ pub static KERNELS: &[&Kernel] = &[
     &pool::POOL_MAX_BACKWARD,
     &pool::POOL_AVERAGE,
     &pool::POOL_AVERAGE_BACKWARD,
+    &pool_l2::POOL_L2,
+    &pool_l2::POOL_L2_BACKWARD,
     &gram::GRAM,
     &gram::GRAM_REDUCE,
     &gram::GRAM_BACKWARD,
     &loss::STYLE_LOSS,
     &loss::CONTENT_LOSS,
     &loss::SUM_REDUCE,
+    &scaled_loss::SCALED_LOSS_SUMS,
+    &scaled_loss::SCALED_LOSS,
+    &scaled_loss::SCALED_LOSS_BACKWARD,
+    &matmul::MATMUL,
+    &moments::CHANNEL_SUM,
+    &moments::CHANNEL_SUM_REDUCE,
+    &moments::MEAN_BACKWARD,
+    &moments::COVARIANCE,
+    &wasserstein::FROBENIUS,
+    &wasserstein::NEWTON_SCHULZ_START,
+    &wasserstein::WASSERSTEIN_LOSS,
+    &wasserstein::WASSERSTEIN_BACKWARD,
     &loss::LOG_LOSSES,
     &total_variation::TOTAL_VARIATION,
     &adam::ADAM,

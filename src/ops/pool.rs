@@ -115,38 +115,38 @@ pub fn pool_average_backward(
     )
 }
 
-fn pool_params(height: usize, width: usize, channels: usize) -> PoolParams {
+pub(super) fn pool_params(height: usize, width: usize, channels: usize) -> PoolParams {
     PoolParams { height: height as u32, width: width as u32, channels: channels as u32 }
 }
 
-fn launch(label: &str, groups: usize, elements: usize) -> Launch {
+pub(super) fn launch(label: &str, groups: usize, elements: usize) -> Launch {
     Launch { label: label.into(), constants: Vec::new(), grid: grid(groups, 1), flops: elements as u64 }
 }
 
 /// Height, width and channels of the unpooled side, width of the pooled.
 #[derive(Clone, Copy)]
-struct Sizes {
-    height: usize,
-    width: usize,
-    channels: usize,
-    out_width: usize,
+pub(super) struct Sizes {
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) channels: usize,
+    pub(super) out_width: usize,
 }
 
 impl Sizes {
-    fn of(params: &PoolParams) -> Sizes {
+    pub(super) fn of(params: &PoolParams) -> Sizes {
         let (height, width, channels) = (params.height as usize, params.width as usize, params.channels as usize);
         Sizes { height, width, channels, out_width: width.div_ceil(2) }
     }
 
     /// The two rows of a pooled row's windows; the last row stands in for one that the map does not have.
-    fn rows<T>(self, input: &[T], out_y: usize) -> [&[T]; 2] {
+    pub(super) fn rows<T>(self, input: &[T], out_y: usize) -> [&[T]; 2] {
         let row = self.width * self.channels;
         [2 * out_y, (2 * out_y + 1).min(self.height - 1)].map(|y| &input[y * row..][..row])
     }
 
     /// The window of a pooled pixel in two rows, row-major: places that the map does not have repeat others.
     #[inline(always)]
-    fn window<T>(self, [upper, lower]: [&[T]; 2], out_x: usize) -> [&[T]; 4] {
+    pub(super) fn window<T>(self, [upper, lower]: [&[T]; 2], out_x: usize) -> [&[T]; 4] {
         let [left, right] = [2 * out_x, (2 * out_x + 1).min(self.width - 1)].map(|x| x * self.channels);
         [(upper, left), (upper, right), (lower, left), (lower, right)].map(|(row, at)| &row[at..][..self.channels])
     }

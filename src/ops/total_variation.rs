@@ -1,4 +1,4 @@
-//! Total variation of the picture in its squared form.
+//! Total variation of the picture: differences between neighbours.
 
 use rayon::prelude::*;
 
@@ -16,11 +16,40 @@ params! {
         height: u32,
         /// Columns.
         width: u32,
-        /// Weight of a squared difference between rows.
+        /// Weight of a difference between rows.
         row_weight: f32,
-        /// Weight of a squared difference between columns.
+        /// Weight of a difference between columns.
         column_weight: f32,
+        /// Weight of a difference between diagonal neighbours.
+        diagonal_weight: f32,
+        /// More weight for differences between rows in the first, and in the last column.
+        side_weight: f32,
+        /// More weight for differences between columns in the first row.
+        top_weight: f32,
+        /// More weight for differences between columns in the last row.
+        bottom_weight: f32,
+        /// 1 for absolute differences, 0 for squared ones.
+        absolute: u32,
     }
+}
+
+/// Weights of the differences between neighbours; their squares count, or their absolutes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Differences {
+    /// Between rows.
+    pub row: f32,
+    /// Between columns.
+    pub column: f32,
+    /// Between diagonal neighbours.
+    pub diagonal: f32,
+    /// On top of `row`, once for the first column and once for the last.
+    pub side: f32,
+    /// On top of `column` in the first row.
+    pub top: f32,
+    /// On top of `column` in the last row.
+    pub bottom: f32,
+    /// Whether absolutes count instead of squares.
+    pub absolute: bool,
 }
 
 /// See `shaders/total_variation.wgsl`.
@@ -31,12 +60,11 @@ pub static TOTAL_VARIATION: Kernel = kernel!(
     [float("image", "H W 4"), float("d_image", "H W 4"), float("partial", "P"),]
 );
 
-/// Records `partial = weighted squared differences` and `d_image += their gradient`.
+/// Records `partial = weighted differences` and `d_image += their gradient`.
 pub fn total_variation(
     recording: &mut Recording,
     image: &Tensor,
-    row_weight: f32,
-    column_weight: f32,
+    differences: Differences,
     d_image: &Tensor,
     partial: &Tensor,
 ) -> Result<()> {
@@ -44,7 +72,17 @@ pub fn total_variation(
     let [partials] = dims(&TOTAL_VARIATION, "partial", partial)?;
     recording.dispatch(
         &TOTAL_VARIATION,
-        &TotalVariationParams { height: height as u32, width: width as u32, row_weight, column_weight },
+        &TotalVariationParams {
+            height: height as u32,
+            width: width as u32,
+            row_weight: differences.row,
+            column_weight: differences.column,
+            diagonal_weight: differences.diagonal,
+            side_weight: differences.side,
+            top_weight: differences.top,
+            bottom_weight: differences.bottom,
+            absolute: u32::from(differences.absolute),
+        },
         &[("image", image), ("d_image", d_image), ("partial", partial)],
         Launch {
             label: "tv".into(),
@@ -61,14 +99,29 @@ fn total_variation_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
         return Err(call.mismatch("set of slots"));
     };
     let (height, width) = (params.height as usize, params.width as usize);
-    let row = width * 4;
-    let weights = [params.row_weight, params.column_weight].map(T::of);
+    let (row, absolute) = (width * 4, params.absolute == 1);
+    let line = |y: usize| &image[y * row..][..row];
+    let column = |y: usize| {
+        let top = if y == 0 { params.top_weight } else { 0.0 };
+        T::of(params.column_weight + top + if y + 1 == height { params.bottom_weight } else { 0.0 })
+    };
+    let [down, diagonal, side] = [params.row_weight, params.diagonal_weight, params.side_weight].map(T::of);
     d_image.par_chunks_mut(row).enumerate().for_each(|(y, d_image)| {
-        let here = &image[y * row..][..row];
-        // Neighbours outside the picture are the pixels themselves: no difference.
-        let above = &image[y.saturating_sub(1) * row..][..row];
-        let below = &image[(y + 1).min(height - 1) * row..][..row];
-        add_curvature(d_image, here, [above, below], weights);
+        let here = line(y);
+        let mut add = |at: usize, there: &[T], from: usize, len: usize, weight: T| {
+            add_slopes(&mut d_image[at..at + len], &here[at..at + len], &there[from..from + len], weight, absolute);
+        };
+        add(0, here, 4, row - 4, column(y));
+        add(4, here, 0, row - 4, column(y));
+        for other in [y.checked_sub(1), Some(y + 1).filter(|y| *y < height)].into_iter().flatten().map(line) {
+            add(0, other, 0, row, down);
+            add(0, other, 0, 4, side);
+            add(row - 4, other, row - 4, 4, side);
+            if diagonal > T::zero() {
+                add(0, other, 4, row - 4, diagonal);
+                add(4, other, 0, row - 4, diagonal);
+            }
+        }
     });
     // Partial sum i takes every P-th group of 256 pixels from group i on, in the shader as here.
     let (count, pixels) = (partial.len(), height * width);
@@ -76,12 +129,20 @@ fn total_variation_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
         let mut sum = 0.0;
         for begin in (group * 256..pixels).step_by(count * 256) {
             for pixel in begin..(begin + 256).min(pixels) {
-                let here = &image[pixel * 4..][..4];
-                let right = if pixel % width + 1 < width { &image[pixel * 4 + 4..][..4] } else { here };
-                let below = if pixel + width < pixels { &image[pixel * 4 + row..][..4] } else { here };
-                for c in 0..4 {
-                    let (down, across) = (below[c] - here[c], right[c] - here[c]);
-                    sum += (weights[0] * down * down + weights[1] * across * across).wide();
+                let (y, x) = (pixel / width, pixel % width);
+                let size = |weight: T, there: usize| {
+                    let pairs = (0..4).map(|c| image[pixel * 4 + c] - image[there * 4 + c]);
+                    pairs.map(|d| (weight * if absolute { d.abs() } else { d * d }).wide()).sum::<f64>()
+                };
+                let (left, right) = (x > 0, x + 1 < width);
+                if right {
+                    sum += size(column(y), pixel + 1);
+                }
+                if y + 1 < height {
+                    let sides = T::of(f32::from(u8::from(!left) + u8::from(!right)));
+                    sum += size(down + sides * side, pixel + width);
+                    sum += if right { size(diagonal, pixel + width + 1) } else { 0.0 };
+                    sum += if left { size(diagonal, pixel + width - 1) } else { 0.0 };
                 }
             }
         }
@@ -91,16 +152,19 @@ fn total_variation_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
 }
 
 vectorized! {
-    /// Adds the gradient of a row's pixels.
-    fn add_curvature<T>(d_image: &'a mut [T], here: &'a [T], vertical: [&'a [T]; 2], weights: [T; 2]) {
-        let [above, below] = vertical;
-        let two = T::of(2.0);
-        for at in 0..d_image.len() {
-            let left = here[at.checked_sub(4).unwrap_or(at)];
-            let right = here[if at + 4 < here.len() { at + 4 } else { at }];
-            let down = (here[at] - above[at]) - (below[at] - here[at]);
-            let across = (here[at] - left) - (right - here[at]);
-            d_image[at] += two * (weights[0] * down + weights[1] * across);
+    /// Adds the gradient of `weight` times the differences between pixels and their neighbours.
+    fn add_slopes<T>(d_image: &'a mut [T], here: &'a [T], there: &'a [T], weight: T, absolute: bool) {
+        let twice = weight + weight;
+        let pixels = d_image.iter_mut().zip(here.iter().zip(there));
+        if absolute {
+            for (d_image, (here, there)) in pixels {
+                let up = if *here > *there { weight } else { T::zero() };
+                *d_image += if *here < *there { -weight } else { up };
+            }
+        } else {
+            for (d_image, (here, there)) in pixels {
+                *d_image += twice * (*here - *there);
+            }
         }
     }
 }
@@ -115,17 +179,25 @@ mod tests {
     fn total_variation_agrees_with_its_twin() {
         let mut bench = Bench::new(&TOTAL_VARIATION, ELEMENTWISE);
         for (height, width) in MAPS.into_iter().chain([(40, 61), (1, 1000)]) {
-            for (partials, weights) in [(1, (0.3, 0.7)), (2, (0.0, 1.5)), (5, (1.5, 0.0))] {
-                let mut case = Case::new(format!("{height}x{width}, {partials} partial sums"));
+            let squares = Differences { row: 0.3, column: 0.7, ..Differences::default() };
+            let nine = Differences { diagonal: 0.2, side: 0.4, top: 0.5, bottom: 0.6, ..squares };
+            let rows = Differences { row: 1.5, ..Differences::default() };
+            let absolute = Differences { absolute: true, ..squares };
+            for (i, differences) in
+                [squares, rows, nine, Differences { top: 0.0, ..nine }, absolute].into_iter().enumerate()
+            {
+                let partials = [1, 2, 5][i % 3];
+                let mut case = Case::new(format!("{height}x{width}, {partials} partial sums, {differences:?}"));
                 let image = case.random(&[height, width, 4]);
                 let d_image = case.update_where(&[height, width, 4], |_| true);
                 let partial = case.output(&[partials]);
-                total_variation(&mut case.recording, &image, weights.0, weights.1, &d_image, &partial).unwrap();
+                total_variation(&mut case.recording, &image, differences, &d_image, &partial).unwrap();
                 bench.run(&case);
             }
         }
         bench.finish();
     }
+
     #[test]
     fn the_fourth_channel_gets_no_gradient() {
         let mut bench = Bench::new(&TOTAL_VARIATION, ELEMENTWISE);
@@ -135,7 +207,8 @@ mod tests {
             let image = case.input(&shape, &case.padded_noise(&shape));
             let d_image = case.update_with(&shape, &case.padded_noise(&shape));
             let partial = case.output(&[2]);
-            total_variation(&mut case.recording, &image, 0.3, 0.7, &d_image, &partial).unwrap();
+            let differences = Differences { row: 0.3, column: 0.7, diagonal: 0.2, ..Differences::default() };
+            total_variation(&mut case.recording, &image, differences, &d_image, &partial).unwrap();
             bench.run_and(&case, |ran| ran.check_padding(&d_image));
         }
         bench.finish_after(3);

@@ -51,6 +51,40 @@ pub enum Orientation {
     Article,
 }
 
+/// How style and content are compared. F are a layer's activations at N positions in C channels, w the layer's weight,
+/// and the mean is over all entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StyleLoss {
+    /// The article's: style `w / (2NC) Σ (G - A)²` with `G = FᵀF / NC`, content `w / (2NC) Σ (F - P)²`.
+    #[default]
+    Article,
+    /// jcjohnson's and its descendants': style `w mean (G - A)²` with `G = FᵀF / NC`, content `w mean (F - P)²`.
+    Classic,
+    /// Gatys': style `1000 w / C² mean (G - A)²` with `G = FᵀF / N`, content `w mean (F - P)²`.
+    Gatys,
+    /// crowsonkb's: `w Σ d² / (Σ|d| + 1e-8)`, `d = G - A` with `G = FᵀF / N` for style, `F - P` for content;
+    /// activations in [`Weights::activation_unit`](crate::weights::Weights::activation_unit).
+    ScaledMse,
+    /// crowsonkb's: for style, the squared Wasserstein distance of the normal distributions with the activations' means
+    /// and covariances, divided by C; content `w mean (F - P)²`; activations in
+    /// [`Weights::activation_unit`](crate::weights::Weights::activation_unit). Twelve steps of Newton and Schulz make the
+    /// matrix root; its gradient is that of a root which these steps reach, though small eigenvalues do not.
+    Wasserstein,
+}
+
+/// Which differences between neighbouring pixels count as roughness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TotalVariation {
+    /// anishathalye's: `w (mean dy² + mean dx²)` on the 0..255 scale.
+    #[default]
+    L2,
+    /// neural-style-pt's: `w (Σ|dy| + Σ|dx|)` on the 0..255 scale.
+    L1,
+    /// crowsonkb's: `2w (mean dx² / 3 + mean dy² / 3 + mean d↘² / 12 + mean d↙² / 12)` on the 0..1 scale, the picture
+    /// padded by one pixel that repeats its border.
+    NinePoint,
+}
+
 /// Settings of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -68,12 +102,20 @@ pub struct Config {
     pub content_weight: f32,
     /// Multiplies every style layer's weight.
     pub style_weight: f32,
+    /// How style and content are compared.
+    pub style_loss: StyleLoss,
+    /// Weight of a style layer relative to the one above it, on top of its own; the sum of all weights stays.
+    pub style_layer_weight_exp: f32,
     /// Weight of the total variation, 0 switches it off.
     pub tv_weight: f32,
+    /// Which total variation.
+    pub tv: TotalVariation,
     /// Pooling between blocks.
     pub pooling: Pooling,
     /// What the first convolution sees beyond the picture's edge.
     pub edge: Edge,
+    /// Factor on what pooling gives: crowsonkb has 2 for average and 0.78 for L2 pooling.
+    pub pooling_scale: f32,
     /// Number of steps at each scale.
     pub iterations: u32,
     /// Number of steps at the first scale, which has the whole way to go; `None` = `iterations`.
@@ -139,9 +181,13 @@ impl Default for Config {
             style_layers: layers(&["relu1_1", "relu2_1", "relu3_1"]),
             content_weight: 1.0,
             style_weight: 500.0,
+            style_loss: StyleLoss::Article,
+            style_layer_weight_exp: 1.0,
             tv_weight: 2.0,
+            tv: TotalVariation::L2,
             pooling: Pooling::Average,
             edge: Edge::Zero,
+            pooling_scale: 1.0,
             iterations: 200,
             first_iterations: None,
             min_scale: None,
@@ -169,6 +215,19 @@ impl Config {
     /// Convolutions that the layers asked for need: how deep to load the weights.
     pub fn depth(&self) -> usize {
         self.content_layers.iter().chain(&self.style_layers).map(|(tap, _)| tap.conv() + 1).max().unwrap_or(0)
+    }
+
+    /// The weight of each style layer in the loss, in the order of [`Config::style_layers`].
+    pub(super) fn style_weights(&self) -> Vec<f32> {
+        let weight = |(tap, weight): &(Tap, f32)| {
+            let above = self.style_layers.iter().filter(|(other, _)| other < tap).count();
+            f64::from(*weight) * f64::from(self.style_layer_weight_exp).powi(above as i32)
+        };
+        let raw: Vec<f64> = self.style_layers.iter().map(weight).collect();
+        let given: f64 = self.style_layers.iter().map(|(_, weight)| f64::from(*weight)).sum();
+        let (total, one) = (raw.iter().sum::<f64>(), self.style_layer_weight_exp == 1.0);
+        let factor = f64::from(self.style_weight) * if one || total <= 0.0 { 1.0 } else { given / total };
+        raw.into_iter().map(|weight| (weight * factor) as f32).collect()
     }
 
     /// Checks every value by itself and against the others.
@@ -201,8 +260,15 @@ impl Config {
                 return fail(option, format!("{weight}"), "give a finite number, 0 or more");
             }
         }
-        if !self.style_scale.is_finite() || self.style_scale <= 0.0 {
-            return fail("style-scale", format!("{}", self.style_scale), "give a finite number above 0");
+        let positive = [
+            ("style-scale", self.style_scale),
+            ("style-layer-weight-exp", self.style_layer_weight_exp),
+            ("pooling-scale", self.pooling_scale),
+        ];
+        for (option, value) in positive {
+            if !value.is_finite() || value <= 0.0 {
+                return fail(option, format!("{value}"), "give a finite number above 0");
+            }
         }
         self.validate_optimizer()?;
         let iterations = [("iterations", Some(self.iterations)), ("first-iterations", self.first_iterations)];

@@ -3,20 +3,19 @@
 use super::config::{Config, Init};
 use super::forecast;
 use super::lbfgs::{Parts, Vectors};
-use super::losses::{ContentTerm, FeatureTarget, GramSum, StyleTerm};
+use super::losses::{FeatureTarget, Measure, StyleTarget, terms};
 use super::normalize::Normalized;
 use super::optimizer::Optimizer;
 use super::scales::Scale;
+use super::variation::total_variation;
 use crate::error::{Error, Result};
 use crate::kernel::Scalar;
 use crate::net::bands::Bands;
 use crate::net::plan::{Network, TapTerm, Workspace};
 use crate::net::tiles::{Tile, grid, tiles};
 use crate::net::vgg19::Tap;
-use crate::ops::Rect;
 use crate::ops::adam::{AdamTensors, adam};
-use crate::ops::loss::{log_losses, partials, sum_reduce};
-use crate::ops::total_variation::total_variation;
+use crate::ops::loss::log_losses;
 use crate::ops::vector::{average_image, clamp_image};
 use crate::picture::Picture;
 use crate::recording::{Backend, Purpose, Recording, Tensor};
@@ -189,7 +188,8 @@ pub(super) struct Layout {
     pub(super) content_image: Option<Bands>,
     way: Way,
     pub(super) names: Vec<String>,
-    pub(super) targets: Vec<Tensor>,
+    measure: Measure,
+    pub(super) targets: Vec<StyleTarget>,
     pub(super) contents: Vec<FeatureTarget>,
 }
 
@@ -197,8 +197,9 @@ impl Layout {
     fn new(config: &Config, weights: &Weights, scale: &Scale, way: Way) -> Result<Layout> {
         let (height, width) = (scale.height, scale.width);
         let mut work = Workspace::default();
+        let measure = Measure::new(config, weights.activation_unit);
         let mut network = Network::new(&mut work, weights, config.depth(), config.pooling)?;
-        network.edge = config.edge;
+        (network.edge, network.pooling_scale) = (config.edge, config.pooling_scale);
         let mut names: Vec<String> = config.content_layers.iter().map(|(tap, _)| format!("content/{tap}")).collect();
         names.extend(config.style_layers.iter().map(|(tap, _)| format!("style/{tap}")));
         if config.tv_weight > 0.0 {
@@ -244,27 +245,25 @@ impl Layout {
             content_image,
             way,
             names,
+            measure,
             targets,
             contents,
         })
     }
 
-    /// Measures the style picture's Gram matrices.
+    /// Measures the style picture.
     fn style_pass(&mut self, config: &Config, [height, width]: [usize; 2]) -> Result<Recording> {
         let mut recording = Recording::new("style targets");
         let tiles = tiles_for(config, self.way, height, width);
-        let sums: Vec<GramSum> = config
-            .style_layers
-            .iter()
-            .map(|(tap, _)| GramSum::new(&mut self.work, "style target", *tap, &tiles, Purpose::Targets))
-            .collect();
-        let terms: Vec<&dyn TapTerm> = sums.iter().map(|sum| sum as &dyn TapTerm).collect();
+        let target = |(tap, _): &(Tap, f32)| StyleTarget::new(&mut self.work, *tap, &tiles, self.measure);
+        let targets: Vec<StyleTarget> = config.style_layers.iter().map(target).collect();
+        let terms: Vec<&dyn TapTerm> = targets.iter().map(|target| target as &dyn TapTerm).collect();
         // In the buffers of the picture, which is written later.
         let size = [height, width];
         let image = self.image.lend(&mut self.work.table, "style image", size, Purpose::Image, config.max_buffer);
         self.network.record_forward(&mut self.work, &mut recording, &image, &tiles, &terms)?;
         self.style_image = Some(image);
-        self.targets = sums.into_iter().map(|sum| sum.gram).collect();
+        self.targets = targets;
         Ok(recording)
     }
 
@@ -319,20 +318,11 @@ impl Layout {
     /// Losses of the picture and the gradient of their sum.
     fn gradient(&mut self, config: &Config) -> Result<Recording> {
         let mut recording = Recording::new("step");
-        let mut terms: Vec<Box<dyn TapTerm>> = Vec::new();
         recording.clear(self.losses.buffer);
         self.d_image.clear(&mut recording);
-        let losses = &self.losses;
-        for (slot, ((_, weight), target)) in config.content_layers.iter().zip(&self.contents).enumerate() {
-            let weight = weight * config.content_weight;
-            terms.push(Box::new(ContentTerm { target: target.clone(), weight, losses: losses.clone(), slot }));
-        }
-        for ((tap, weight), target) in config.style_layers.iter().zip(&self.targets) {
-            let sum = GramSum::new(&mut self.work, "gram", *tap, &self.tiles, Purpose::Reduction);
-            recording.clear(sum.gram.buffer);
-            let (weight, slot) = (weight * config.style_weight, terms.len());
-            terms.push(Box::new(StyleTerm::new(&mut self.work, sum, target.clone(), weight, losses, slot)));
-        }
+        let targets = (&self.contents[..], &self.targets[..]);
+        let own = (self.measure, &self.losses);
+        let mut terms = terms(&mut self.work, &mut recording, config, &self.tiles, targets, own);
         if config.normalize_gradients {
             terms = self.normalized(config, &mut recording, terms);
         }
@@ -342,7 +332,8 @@ impl Layout {
         let reference = self.content_image.as_ref().map(|image| (image, &contents[..]));
         self.network.record_gradient(&mut self.work, &mut recording, pictures, &self.tiles, &terms, reference)?;
         if config.tv_weight > 0.0 {
-            self.total_variation(&mut recording, config.tv_weight, terms.len())?;
+            let picture = (&self.image, &self.d_image);
+            total_variation(&mut self.work, &mut recording, config, picture, (&self.losses, terms.len()))?;
         }
         Ok(recording)
     }
@@ -357,7 +348,7 @@ impl Layout {
         let norms = self.work.table.tensor("norms", Scalar::F32, &[terms.len().max(1)], Purpose::Reduction);
         recording.clear(norms.buffer);
         let content = config.content_layers.iter().map(|(_, weight)| weight * config.content_weight);
-        let weights = content.chain(config.style_layers.iter().map(|(_, weight)| weight * config.style_weight));
+        let weights = content.chain(config.style_weights());
         let normalized = |(slot, (inner, weight)): (usize, (Box<dyn TapTerm>, f32))| -> Box<dyn TapTerm> {
             let losses = (slot == 0).then(|| self.losses.clone());
             // Its gradient is zero: whatever it is divided by.
@@ -365,43 +356,6 @@ impl Layout {
             Box::new(Normalized { inner, weight, norms: norms.clone(), slot, losses })
         };
         terms.into_iter().zip(weights).enumerate().map(normalized).collect()
-    }
-
-    /// anishathalye's form: each direction's squared differences are averaged over their own number, three channels.
-    fn total_variation(&mut self, recording: &mut Recording, weight: f32, slot: usize) -> Result<()> {
-        let [height, width] = self.image.size();
-        let mean = |rows: usize, columns: usize| {
-            // A picture one pixel high or wide has no differences in that direction.
-            if rows * columns == 0 { 0.0 } else { (f64::from(weight) / (3 * rows * columns) as f64) as f32 }
-        };
-        let (row_weight, column_weight) = (mean(height - 1, width), mean(height, width - 1));
-        let add = |work: &mut Workspace, recording: &mut Recording, image: &Tensor, columns, d_image: &Tensor| {
-            let partial = work.take("partial", Scalar::F32, &[partials(image.len() / 4)]);
-            total_variation(recording, image, row_weight, columns, d_image, &partial)?;
-            sum_reduce(recording, "tv", &partial, 1.0, &self.losses, slot)?;
-            work.give(partial);
-            Ok(())
-        };
-        for (image, d_image) in self.image.tensors().iter().zip(self.d_image.tensors()) {
-            add(&mut self.work, recording, image, column_weight, d_image)?;
-        }
-        // Between two bands: the last row of one and the first row of the next, as a picture of two rows.
-        let ends = self.image.tensors().iter().scan(0, |rows, band| {
-            *rows += band.shape[0];
-            Some(*rows)
-        });
-        for top in ends.filter(|end| *end < height).map(|end| end - 1) {
-            let mut rows = || self.work.take("seam", Scalar::F32, &[2, width, 4]);
-            let (seam, d_seam) = (rows(), rows());
-            let place = Rect { top, left: 0, height: 2, width };
-            self.image.gather(recording, "seam", place, (&seam, 0, 0))?;
-            recording.clear(d_seam.buffer);
-            add(&mut self.work, recording, &seam, 0.0, &d_seam)?;
-            self.d_image.add(recording, "seam", (&d_seam, 0, 0), place)?;
-            self.work.give(seam);
-            self.work.give(d_seam);
-        }
-        Ok(())
     }
 }
 

@@ -16,10 +16,11 @@ mod rig;
 mod run;
 mod scales;
 mod stage;
+mod variation;
 
 pub use calibrate::calibrate;
 pub use checkpoint::Checkpoint;
-pub use config::{Config, Init, Orientation, Size};
+pub use config::{Config, Init, Orientation, Size, StyleLoss, TotalVariation};
 pub use forecast::Plan;
 pub use optimizer::{Adam, AdamForm, Lbfgs, Optimizer};
 pub use run::{Report, StyleTransfer};

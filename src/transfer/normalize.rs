@@ -48,6 +48,10 @@ impl TapTerm for Normalized {
         self.inner.forward(work, rec, feature, region)
     }
 
+    fn compares(&self) -> bool {
+        self.inner.compares()
+    }
+
     fn finish(&self, work: &mut Workspace, rec: &mut Recording) -> Result<()> {
         self.inner.finish(work, rec)
     }

@@ -1,6 +1,6 @@
 //! Named settings. The command line and the README's table are derived from this list.
 
-use super::config::{Config, Init, Orientation, Size, layers};
+use super::config::{Config, Init, Orientation, Size, StyleLoss, TotalVariation, layers};
 use super::optimizer::{Adam, AdamForm, Lbfgs, Optimizer};
 use crate::net::edge::Edge;
 use crate::net::plan::Pooling;
@@ -69,9 +69,13 @@ fn article() -> Config {
         style_layers: layers(&["relu1_2", "relu2_2", "relu3_2"]),
         content_weight: 1.0,
         style_weight: 1.0,
+        style_loss: StyleLoss::Article,
+        style_layer_weight_exp: 1.0,
         tv_weight: 0.0,
+        tv: TotalVariation::L2,
         pooling: Pooling::Max,
         edge: Edge::Zero,
+        pooling_scale: 1.0,
         iterations: 500,
         first_iterations: None,
         min_scale: None,

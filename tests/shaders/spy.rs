@@ -8,7 +8,7 @@ use impasto::net::plan::Pooling;
 use impasto::ops::KERNELS;
 use impasto::picture::Picture;
 use impasto::recording::{Backend, BufferId, BufferTable, Command, Dispatch, Engine, Program, Recording};
-use impasto::transfer::{Config, Size, StyleTransfer};
+use impasto::transfer::{Config, Size, StyleLoss, StyleTransfer};
 use impasto::weights::builtin::builtin;
 
 /// Values of a shader's overrides.
@@ -64,20 +64,25 @@ impl Engine for SpyEngine {
     }
 }
 
-/// Every launch of runs that differ in size, tiles, pooling and layers.
+/// Every launch of runs that differ in size, tiles, pooling and losses.
 pub(crate) fn launches() -> Vec<Dispatch> {
     let spy = Spy::default();
     let weights = builtin(9);
     let layers = |names: &[&str]| names.iter().map(|name| (name.parse().unwrap(), 1.0)).collect::<Vec<_>>();
-    for (width, height, tile, pooling) in
-        [(37, 29, Some(16), Pooling::Max), (1, 1, None, Pooling::Average), (1920, 1080, None, Pooling::Max)]
-    {
+    use StyleLoss::{Article, ScaledMse, Wasserstein};
+    for (width, height, tile, pooling, style_loss) in [
+        (37, 29, Some(16), Pooling::Max, Wasserstein),
+        (1, 1, None, Pooling::Average, Article),
+        (7, 5, None, Pooling::L2, ScaledMse),
+        (1920, 1080, None, Pooling::Max, Wasserstein),
+    ] {
         let picture = Picture { height, width, rgb: vec![100.0; height * width * 3] };
         let config = Config {
             size: Size::Native,
             style_size: Some(Size::Native),
             content_layers: layers(&["relu1_1", "relu4_1"]),
             style_layers: layers(&["relu1_1", "relu2_1", "relu3_1", "relu4_1"]),
+            style_loss,
             tv_weight: 1.0,
             pooling,
             tile,
