@@ -2,16 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use impasto::error::{Error, Result};
-use impasto::net::edge::Edge;
-use impasto::net::plan::Pooling;
 use impasto::net::vgg19::Tap;
 use impasto::picture::{Picture, read_npy};
 use impasto::transfer::presets::{self, Preset};
-use impasto::transfer::{Config, Init, Orientation, Size};
+use impasto::transfer::{Config, Init, Size};
 
 use super::checkpoint::CheckpointOptions;
+use super::names::{EdgeName, OrientationName, PoolingName, StyleLossName, TotalVariationName};
 use super::optimizer::OptimizerOptions;
 use super::plan::{PlanArguments, parse_memory};
 use super::record::Rerun;
@@ -41,7 +40,11 @@ pub(crate) enum Command {
     /// List adapters and say which one `auto` takes
     Devices,
     /// List the presets
-    Presets,
+    Presets {
+        /// Print this one's settings, as a file for --config
+        #[arg(long, value_name = "NAME")]
+        show: Option<String>,
+    },
     /// Get VGG-19, and look after the weights that are here
     #[command(subcommand)]
     Weights(Weights),
@@ -75,6 +78,13 @@ pub(crate) struct Options {
     /// Named settings that the other options start from (see `impasto presets`)
     #[arg(long)]
     pub(crate) preset: Option<String>,
+    /// File of options, one a line: `size = 512`; an option that is given here goes before the file's, the file's before
+    /// the preset's
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
+    /// The arguments that the file came to.
+    #[arg(skip)]
+    pub(crate) from_file: Vec<String>,
     /// `auto` (VGG-19, downloaded once; the built-in network if that fails), `builtin`, a name in `impasto weights list`, or
     /// a file: imagenet-vgg-verydeep-19.mat or VGG-19 as safetensors
     #[arg(long, value_name = "auto|builtin|NAME|FILE", default_value = "auto")]
@@ -91,6 +101,9 @@ pub(crate) struct Options {
     /// Size of the result: longest side, WxH, or `native`
     #[arg(long, value_parser = parse_size, allow_negative_numbers = true)]
     size: Option<Size>,
+    /// Size of the style picture: as --size, or `auto`: the result's times --style-scale, never enlarged
+    #[arg(long, value_parser = parse_style_size, value_name = "SIZE|auto", allow_negative_numbers = true)]
+    style_size: Option<StyleSize>,
     /// Size of the style picture relative to the result
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     style_scale: Option<f32>,
@@ -126,15 +139,28 @@ pub(crate) struct Options {
     /// Multiplies every style layer's weight
     #[arg(long, allow_negative_numbers = true)]
     style_weight: Option<f32>,
+    /// Weight of a style layer relative to the one above it, as anishathalye has it; the sum of the weights stays
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    style_layer_weight_exp: Option<f32>,
+    /// How style and content are compared: `article`; `classic` (jcjohnson's and its descendants'); `gatys`; `scaled-mse`
+    /// and `wasserstein` (crowsonkb's)
+    #[arg(long)]
+    style_loss: Option<StyleLossName>,
     /// Weight of the total variation (smoothness); 0 switches it off
     #[arg(long, allow_negative_numbers = true)]
     tv_weight: Option<f32>,
+    /// Total variation: `l2` (anishathalye's), `l1` (neural-style-pt's), `nine-point` (crowsonkb's)
+    #[arg(long)]
+    tv: Option<TotalVariationName>,
     /// Pooling between the blocks
     #[arg(long)]
     pooling: Option<PoolingName>,
     /// What the first convolution sees beyond the picture's edge: the mean colour, or the outermost pixels repeated
     #[arg(long)]
     edge: Option<EdgeName>,
+    /// Factor on what pooling gives; crowsonkb has 2 for avg and 0.78 for l2
+    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
+    pooling_scale: Option<f32>,
     /// Mean colour that is subtracted: `vgg`, one number, or R,G,B
     #[arg(long, value_parser = parse_mean, value_name = "vgg|N|R,G,B", allow_hyphen_values = true)]
     mean: Option<Mean>,
@@ -177,27 +203,12 @@ pub(crate) struct Options {
     pub(crate) dump_plan: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum PoolingName {
-    Max,
-    Avg,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum EdgeName {
-    Zero,
-    Replicate,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum OrientationName {
-    True,
-    Article,
-}
-
 /// A list of layers with weights; a type of its own, since clap takes `Vec` for a repeated option.
 #[derive(Clone, Debug)]
 struct Layers(Vec<(Tap, f32)>);
+
+#[derive(Clone, Copy, Debug)]
+struct StyleSize(Option<Size>);
 
 #[derive(Clone, Copy, Debug)]
 struct Tile(Option<usize>);
@@ -218,6 +229,13 @@ fn parse_size(text: &str) -> Result<Size, String> {
         Some((width, height)) => Ok(Size::Exact(side(width)?, side(height)?)),
         None => Ok(Size::Longest(side(text)?)),
     }
+}
+
+fn parse_style_size(text: &str) -> Result<StyleSize, String> {
+    if text == "auto" {
+        return Ok(StyleSize(None));
+    }
+    parse_size(text).map(|size| StyleSize(Some(size))).map_err(|error| format!("{error}, or auto"))
 }
 
 fn parse_min_scale(text: &str) -> Result<MinScale, String> {
@@ -277,7 +295,7 @@ impl Options {
     pub(crate) fn input_files(&self) -> impl Iterator<Item = &Path> {
         let weights = Some(&self.weights).filter(|text| is_file(text, &["builtin", "auto", "vgg19"]));
         let init = self.init.as_ref().filter(|text| is_file(text, &["content", "noise"]));
-        weights.into_iter().chain(init).map(Path::new)
+        weights.into_iter().chain(init).map(Path::new).chain(self.config.as_deref())
     }
 
     /// The picture or array to start from, if one is named.
@@ -310,6 +328,7 @@ impl Options {
             config.style_size = None;
         }
         put(&mut config.size, &self.size);
+        put(&mut config.style_size, &self.style_size.map(|size| size.0));
         put(&mut config.style_scale, &self.style_scale);
         put(&mut config.seed, &self.seed);
         if self.iterations.is_some() {
@@ -328,29 +347,25 @@ impl Options {
         put(&mut config.mean, &self.mean.map(|mean| mean.0));
         put(&mut config.memory, &self.memory.map(Some));
         put(&mut config.tile, &self.tile.map(|tile| tile.0));
-        if let Some(pooling) = self.pooling {
-            config.pooling = match pooling {
-                PoolingName::Max => Pooling::Max,
-                PoolingName::Avg => Pooling::Average,
-            };
-        }
-        if let Some(edge) = self.edge {
-            config.edge = match edge {
-                EdgeName::Zero => Edge::Zero,
-                EdgeName::Replicate => Edge::Replicate,
-            };
-        }
-        if let Some(orientation) = self.kernel_orientation {
-            config.orientation = match orientation {
-                OrientationName::True => Orientation::True,
-                OrientationName::Article => Orientation::Article,
-            };
-        }
+        put(&mut config.style_layer_weight_exp, &self.style_layer_weight_exp);
+        put(&mut config.style_loss, &self.style_loss.map(Into::into));
+        put(&mut config.tv, &self.tv.map(Into::into));
+        put(&mut config.pooling, &self.pooling.map(Into::into));
+        put(&mut config.edge, &self.edge.map(Into::into));
+        put(&mut config.pooling_scale, &self.pooling_scale);
+        put(&mut config.orientation, &self.kernel_orientation.map(Into::into));
         self.optimizer.configure(&mut config)?;
         if let Some(init) = &self.init {
             config.init = parse_init(init)?;
         }
         config.validate()?;
+        if self.tv.is_some() && config.tv_weight == 0.0 {
+            return Err(Error::Config {
+                option: "tv",
+                what: "its weight is 0".into(),
+                hint: "give --tv-weight as well".into(),
+            });
+        }
         Ok(config)
     }
 }

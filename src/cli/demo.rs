@@ -37,7 +37,7 @@ pub(crate) fn job(arguments: &Demo) -> Result<Job<'_>> {
     Ok(Job {
         options,
         preset,
-        record: Record::new(&options.init_file().into_iter().collect::<Vec<_>>(), &config)?,
+        record: Record::new(&options.init_file().into_iter().collect::<Vec<_>>(), options, &config)?,
         config,
         output: arguments.output.clone(),
         sheet: Some(beside(&arguments.output, "sheet")),

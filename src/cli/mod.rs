@@ -2,12 +2,14 @@
 
 mod args;
 mod checkpoint;
+mod config_file;
 mod demo;
 mod device;
 mod fetch;
 mod files;
 mod info;
 mod interrupt;
+mod names;
 mod optimizer;
 mod plan;
 mod plot;
@@ -20,8 +22,7 @@ mod weights;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-use impasto::error::Error;
+use impasto::error::{Error, Result};
 
 /// Exit code when Ctrl-C ended a run; the picture so far is saved.
 const INTERRUPTED: u8 = 130;
@@ -53,22 +54,7 @@ pub(crate) enum Outcome {
 
 /// Parses the arguments, runs the command, and turns its result into an exit code.
 pub(crate) fn run() -> ExitCode {
-    let arguments = args::Arguments::parse();
-    let result = match &arguments.command {
-        args::Command::Stylize(stylize) => stylize::run(stylize),
-        args::Command::Demo(demo) => demo::run(demo),
-        args::Command::Rerun(rerun) => record::run(rerun),
-        args::Command::Plan(plan) => plan::run(plan),
-        args::Command::Devices => {
-            info::devices();
-            Ok(Outcome::Done)
-        }
-        args::Command::Presets => {
-            info::presets();
-            Ok(Outcome::Done)
-        }
-        args::Command::Weights(command) => weights::run(command),
-    };
+    let result = config_file::arguments().and_then(|arguments| dispatch(&arguments.command));
     let _ = std::io::stdout().flush();
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
@@ -80,6 +66,29 @@ pub(crate) fn run() -> ExitCode {
             }
             ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+fn dispatch(command: &args::Command) -> Result<Outcome> {
+    match command {
+        args::Command::Stylize(stylize) => stylize::run(stylize),
+        args::Command::Demo(demo) => demo::run(demo),
+        args::Command::Rerun(rerun) => record::run(rerun),
+        args::Command::Plan(plan) => plan::run(plan),
+        args::Command::Devices => {
+            info::devices();
+            Ok(Outcome::Done)
+        }
+        args::Command::Presets { show: None } => {
+            info::presets();
+            Ok(Outcome::Done)
+        }
+        args::Command::Presets { show: Some(name) } => {
+            let text = config_file::show(name)?;
+            out!("{}", text.trim_end());
+            Ok(Outcome::Done)
+        }
+        args::Command::Weights(command) => weights::run(command),
     }
 }
 

@@ -1,8 +1,10 @@
 //! Options of the optimisers.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use impasto::error::{Error, Result};
-use impasto::transfer::{AdamForm, Config, Optimizer};
+use impasto::transfer::{Config, Optimizer};
+
+use super::names::{AdamFormName, OptimizerName};
 
 #[derive(Args, Debug, Default)]
 pub(crate) struct OptimizerOptions {
@@ -44,18 +46,6 @@ pub(crate) struct OptimizerOptions {
     normalize_gradients: Option<bool>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum OptimizerName {
-    Adam,
-    Lbfgs,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum AdamFormName {
-    Tensorflow,
-    Standard,
-}
-
 impl OptimizerOptions {
     /// Puts every option given over `config`.
     ///
@@ -65,12 +55,7 @@ impl OptimizerOptions {
         fn put<T: Copy>(target: &mut T, value: Option<T>) {
             *target = value.unwrap_or(*target);
         }
-        if let Some(name) = self.optimizer {
-            config.optimizer = match name {
-                OptimizerName::Adam => Optimizer::Adam,
-                OptimizerName::Lbfgs => Optimizer::Lbfgs,
-            };
-        }
+        put(&mut config.optimizer, self.optimizer.map(Into::into));
         let lbfgs = config.optimizer == Optimizer::Lbfgs;
         if lbfgs {
             // What a preset sets for Adam is not meant for L-BFGS; an option that asks for it is refused later.
@@ -98,11 +83,7 @@ impl OptimizerOptions {
         put(&mut config.adam.beta1, self.adam_beta1);
         put(&mut config.adam.beta2, self.adam_beta2);
         put(&mut config.adam.epsilon, self.adam_epsilon);
-        let form = self.adam_form.map(|name| match name {
-            AdamFormName::Tensorflow => AdamForm::TensorFlow,
-            AdamFormName::Standard => AdamForm::Standard,
-        });
-        put(&mut config.adam.form, form);
+        put(&mut config.adam.form, self.adam_form.map(Into::into));
         put(&mut config.keep_moments, self.keep_moments);
         put(&mut config.clamp, self.clamp);
         put(&mut config.lbfgs.history, self.lbfgs_history);

@@ -26,7 +26,7 @@ pub(crate) struct PlanArguments {
     #[arg(long)]
     no_calibrate: bool,
     #[command(flatten)]
-    options: Options,
+    pub(crate) options: Options,
 }
 
 /// Runs `impasto plan`.

@@ -10,7 +10,7 @@ use impasto::transfer::Config;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::args::{Arguments, Command};
+use super::args::{Arguments, Command, Options};
 use super::stylize::{Job, Repeats};
 use super::{Outcome, demo, note, one_line, stylize};
 
@@ -39,7 +39,9 @@ pub(crate) struct Rerun {
 }
 
 /// Options of a run that its result does not depend on, and whether a value follows.
-const OWN: [(&str, bool); 12] = [
+const OWN: [(&str, bool); 13] = [
+    // What it came to is among them.
+    ("--config", true),
     ("-o", true),
     ("--output", true),
     ("--log", true),
@@ -84,10 +86,11 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Of the process's own arguments.
-    pub(crate) fn new(files: &[&Path], config: &Config) -> Result<Record> {
-        let arguments = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
-        let arguments = without(arguments, &OWN);
+    /// Of the process's own arguments, and those that come from a configuration file.
+    pub(crate) fn new(files: &[&Path], options: &Options, config: &Config) -> Result<Record> {
+        let mut given = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
+        let command = given.next();
+        let arguments = without(command.into_iter().chain(options.from_file.iter().cloned()).chain(given), &OWN);
         let file = |path: &&Path| Ok((std::path::absolute(path).unwrap_or_else(|_| path.into()), digest(path)?));
         let settings: Map<String, Value> =
             config.described().into_iter().map(|(key, value)| (key, value.into())).collect();

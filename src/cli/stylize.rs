@@ -64,7 +64,7 @@ pub(crate) fn job(arguments: &Stylize) -> Result<Job<'_>> {
     let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<_>>()?;
     let inputs: Vec<&Path> = arguments.style.iter().chain([&arguments.content]).map(PathBuf::as_path).collect();
     let files: Vec<&Path> = inputs.iter().copied().chain(options.init_file()).collect();
-    let record = Record::new(&files, &config)?;
+    let record = Record::new(&files, options, &config)?;
     let output = arguments.output.clone();
     let (sheet, may_fetch, repeats) = (None, true, None);
     Ok(Job { options, preset, config, output, sheet, content, styles, inputs, may_fetch, record, repeats })

@@ -19,7 +19,7 @@ fn help_and_version_are_printed_to_standard_output() {
 fn every_option_has_help_text() {
     let folder = Folder::new();
     for (command, least) in
-        [("stylize", 35), ("plan", 34), ("demo", 34), ("devices", 1), ("presets", 1), ("weights fetch", 8)]
+        [("stylize", 41), ("plan", 40), ("demo", 40), ("devices", 1), ("presets", 2), ("weights fetch", 8)]
     {
         let help = folder.done(&format!("{command} --help")).stdout;
         let (_, options) = help.split_once("Options:\n").unwrap();
@@ -50,6 +50,43 @@ fn presets_lists_every_preset_with_its_summary() {
     assert_eq!(listed.lines().count(), presets.len());
     for (line, preset) in listed.lines().zip(presets) {
         assert!(line.starts_with(preset.name) && line.ends_with(preset.summary), "{line}");
+    }
+}
+
+#[test]
+fn an_option_goes_before_the_files_and_the_files_before_the_presets() {
+    let folder = Folder::new();
+    folder.write(
+        "my.toml",
+        "preset = \"article\"\nsize = 24\niterations = 2\nstyle-layers = [\"relu1_1\", \"relu1_2=0.5\"]\ncontent-layers = []\n\
+         style-weight = 1.5\nquiet = true\noverwrite = false\n",
+    );
+    let run = |name: &str, options: &str| {
+        let log = format!("{name}.jsonl");
+        folder.done(&format!("stylize content.png -s style.png --device cpu -o {name}.png --log {log} {options}"));
+        std::fs::read_to_string(folder.path(&log)).unwrap()
+    };
+    let typed = "--preset article --size 24 --style-layers relu1_1,relu1_2=0.5 --content-layers , --style-weight 1.5";
+    let written = run("file", "--config my.toml");
+    assert_eq!(written, run("typed", &format!("{typed} -n 2 --quiet")));
+    assert_eq!(written.lines().count(), 2);
+    assert_eq!(run("more", "-n 3 --config my.toml"), run("typed_more", &format!("{typed} -n 3 --quiet")));
+    // A preset of one's own leaves the file's other lines.
+    assert_eq!(run("draft", "--preset draft --config=my.toml").lines().count(), 2);
+}
+
+#[test]
+fn a_preset_is_shown_as_a_file_that_is_read_again() {
+    let folder = Folder::new();
+    for preset in impasto::transfer::presets::PRESETS {
+        let text = folder.done(&format!("presets --show {}", preset.name)).stdout;
+        assert!(text.contains("\nstyle-loss = \""), "{text}");
+        folder.write("shown.toml", text);
+        let plan = |options: &str| {
+            let rest = "--device cpu --weights builtin --no-calibrate --quiet";
+            folder.done(&format!("plan content.png -s style.png {rest} {options}")).stdout
+        };
+        assert_eq!(plan("--config shown.toml"), plan(&format!("--preset {}", preset.name)));
     }
 }
 

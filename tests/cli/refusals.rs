@@ -130,6 +130,11 @@ fn a_wrong_option_is_named_with_the_remedy() {
         ("--style-weight inf", "style-weight: inf", not_negative),
         ("--learning-rate 0", "learning-rate: 0", positive),
         ("--style-scale -0.5", "style-scale: -0.5", positive),
+        ("--style-layer-weight-exp 0", "style-layer-weight-exp: 0", positive),
+        ("--pooling-scale -2", "pooling-scale: -2", positive),
+        ("--pooling-scale NaN", "pooling-scale: NaN", positive),
+        ("--tv l1 --tv-weight 0", "tv: its weight is 0", "give --tv-weight as well"),
+        ("--preset article --tv nine-point", "tv: its weight is 0", "give --tv-weight as well"),
         ("--adam-beta1 1", "adam-beta1: 1", "give a number from 0 up to, but not including, 1"),
         ("--adam-epsilon 0", "adam-epsilon: 0", positive),
         ("--ema 1", "ema: 1", "give a number from 0 up to, but not including, 1"),
@@ -188,6 +193,45 @@ fn a_wrong_option_is_named_with_the_remedy() {
 }
 
 #[test]
+fn a_wrong_line_of_a_configuration_file_is_named_with_the_remedy() {
+    let folder = Folder::new();
+    let names = "keys are the options' names without dashes before them: see `impasto stylize --help`";
+    let takes = "give what the option takes: see `impasto stylize --help`";
+    let lines = "write lines key = value, as `impasto presets --show draft` prints them";
+    let sizes = "give the longest side as 512, exact sides as 640x480, or native";
+    for (text, error, hint) in [
+        ("size = 64\n\ncolour = 3\n", "my.toml:3: there is no option `colour`", names),
+        ("config = \"other.toml\"", "my.toml:1: there is no option `config`", names),
+        ("style_weight = 3", "my.toml:1: there is no option `style_weight`", names),
+        ("# mine\nsize = 0", &format!("my.toml:2: invalid value '0' for '--size <SIZE>': {sizes}"), takes),
+        ("tv = \"l3\"", "my.toml:1: invalid value 'l3' for '--tv <TV>'", takes),
+        ("quiet = 1", "my.toml:1: quiet is either true or false", "write true or false"),
+        ("[size]\nlongest = 3", "my.toml:1: size takes no such value", "give a number, a text, or a list of them"),
+        ("size = 64\nsize = 65", "my.toml:2: duplicate key", lines),
+        ("size = 64\nseed =", "my.toml:2: string values must be quoted, expected literal string", lines),
+    ] {
+        folder.write("my.toml", text);
+        let run = "stylize content.png -s style.png --device cpu -o out.png --config my.toml";
+        folder.refuses(run, 2, &format!("config: {error}"), hint);
+    }
+    folder.refuses(
+        "stylize content.png -s style.png --device cpu -o out.png --config absent.toml",
+        2,
+        "config: absent.toml: no such file",
+        "check the path",
+    );
+    folder.refuses(
+        "presets --show nope",
+        2,
+        "show: there is no preset `nope`",
+        &format!(
+            "choose one of {}",
+            impasto::transfer::presets::PRESETS.iter().map(|p| p.name).collect::<Vec<_>>().join(", ")
+        ),
+    );
+}
+
+#[test]
 fn an_argument_that_cannot_be_read_is_named_with_what_can() {
     let folder = Folder::new();
     let sizes = "give the longest side as 512, exact sides as 640x480, or native";
@@ -202,6 +246,7 @@ fn an_argument_that_cannot_be_read_is_named_with_what_can() {
         ("--min-scale", "0", "<N|none>", "give the longest side of the smallest scale, e.g. 128, or none"),
         ("--checkpoint-every", "-1", "<SECONDS>", "give seconds, 0 to 1000000, or use --no-checkpoint"),
         ("--ema", "much", "<DECAY>", "invalid float literal"),
+        ("--style-size", "0", "<SIZE|auto>", &format!("{sizes}, or auto")),
         ("--tile", "0", "<N|auto>", "give the edge of a tile in pixels, 32 or more, e.g. 512, or auto"),
         (
             "--style-layers",
@@ -215,6 +260,17 @@ fn an_argument_that_cannot_be_read_is_named_with_what_can() {
             &format!("stylize content.png -s style.png --device cpu -o out.png {option} {value}"),
             &format!("invalid value '{value}' for '{option} {name}': {remedy}"),
         );
+    }
+    for (option, value) in [("--style-loss", "mse"), ("--tv", "l3"), ("--pooling", "min")] {
+        let run = format!("stylize content.png -s style.png --device cpu -o out.png {option} {value}");
+        let ended = folder.run(&run);
+        assert_eq!(ended.code, Some(2), "{}", ended.stderr);
+        assert!(
+            ended.stderr.starts_with(&format!("error: invalid value '{value}' for '{option} <")),
+            "{}",
+            ended.stderr
+        );
+        assert!(ended.stderr.contains("possible values: "), "{}", ended.stderr);
     }
     folder.misused(
         "stylize content.png -s style.png -o out.png --edge mirror",

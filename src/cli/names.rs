@@ -1,0 +1,39 @@
+//! What the command line calls the values of the library's enums.
+
+use clap::ValueEnum;
+use impasto::net::edge::Edge;
+use impasto::net::plan::Pooling;
+use impasto::transfer::{AdamForm, Optimizer, Orientation, StyleLoss, TotalVariation};
+
+/// Declares an enum of names beside one of the library's, and the way from either to the other.
+macro_rules! names {
+    ($name:ident for $of:ident { $($(#[$meta:meta])* $variant:ident),+ $(,)? }) => {
+        #[derive(Clone, Copy, Debug, ValueEnum)]
+        pub(crate) enum $name { $($(#[$meta])* $variant),+ }
+
+        impl From<$name> for $of {
+            fn from(name: $name) -> $of {
+                match name { $($name::$variant => $of::$variant),+ }
+            }
+        }
+
+        impl From<$of> for $name {
+            fn from(value: $of) -> $name {
+                match value { $($of::$variant => $name::$variant),+ }
+            }
+        }
+    };
+}
+
+names!(PoolingName for Pooling { Max, #[value(name = "avg")] Average, L2 });
+names!(EdgeName for Edge { Zero, Replicate });
+names!(OrientationName for Orientation { True, Article });
+names!(OptimizerName for Optimizer { Adam, Lbfgs });
+names!(AdamFormName for AdamForm { #[value(name = "tensorflow")] TensorFlow, Standard });
+names!(StyleLossName for StyleLoss { Article, Classic, Gatys, ScaledMse, Wasserstein });
+names!(TotalVariationName for TotalVariation { L2, L1, NinePoint });
+
+/// The name as it is typed.
+pub(crate) fn typed(name: impl ValueEnum) -> String {
+    name.to_possible_value().map_or(String::new(), |value| value.get_name().to_string())
+}
