@@ -359,12 +359,13 @@ impl Options {
             config.init = parse_init(init)?;
         }
         config.validate()?;
+        let useless =
+            |option, what: &str, hint: &str| Err(Error::Config { option, what: what.into(), hint: hint.into() });
         if self.tv.is_some() && config.tv_weight == 0.0 {
-            return Err(Error::Config {
-                option: "tv",
-                what: "its weight is 0".into(),
-                hint: "give --tv-weight as well".into(),
-            });
+            return useless("tv", "its weight is 0", "give --tv-weight as well");
+        }
+        if self.style_scale.is_some() && config.style_size.is_some() {
+            return useless("style-scale", "--style-size leaves nothing to scale", "give one of the two");
         }
         Ok(config)
     }

@@ -189,7 +189,6 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
     let mut lines = vec![
         ("size", size_of(size)),
         ("style-size", style_size.as_ref().map_or(quoted("auto".into()), size_of)),
-        ("style-scale", style_scale.to_string()),
         ("content-layers", layers(content_layers)),
         ("content-weight", content_weight.to_string()),
         ("style-layers", layers(style_layers)),
@@ -204,6 +203,10 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
         ("scale-factor", scale_factor.to_string()),
         ("iterations", iterations.to_string()),
     ];
+    // Options that would have no effect are refused.
+    if style_size.is_none() {
+        lines.push(("style-scale", style_scale.to_string()));
+    }
     if *tv_weight > 0.0 {
         lines.push(("tv", quoted(typed(TotalVariationName::from(*tv)))));
     }

@@ -134,6 +134,7 @@ fn a_wrong_option_is_named_with_the_remedy() {
         ("--pooling-scale -2", "pooling-scale: -2", positive),
         ("--pooling-scale NaN", "pooling-scale: NaN", positive),
         ("--tv l1 --tv-weight 0", "tv: its weight is 0", "give --tv-weight as well"),
+        ("--style-size 64 --style-scale 2", "style-scale: --style-size leaves nothing to scale", "give one of the two"),
         ("--preset article --tv nine-point", "tv: its weight is 0", "give --tv-weight as well"),
         ("--adam-beta1 1", "adam-beta1: 1", "give a number from 0 up to, but not including, 1"),
         ("--adam-epsilon 0", "adam-epsilon: 0", positive),
