@@ -8,6 +8,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
+#[path = "gradients/wasserstein.rs"]
+mod wasserstein;
 
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -27,6 +29,7 @@ use impasto::ops::loss::{content_loss, style_loss};
 use impasto::ops::pool::{pool_average, pool_average_backward, pool_max, pool_max_backward, winner_shape};
 use impasto::ops::pool_l2::{pool_l2, pool_l2_backward};
 use impasto::ops::total_variation::{Differences, total_variation};
+use impasto::picture::Picture;
 use impasto::recording::{
     Backend, BufferId, BufferTable, Command, Dispatch, Engine, Program, Purpose, Recording, Tensor,
 };
@@ -374,8 +377,11 @@ fn step(backend: &dyn Backend, height: usize, width: usize, (pooling, edge, styl
         init: Init::Picture(picture(3, height, width)),
         ..Config::default()
     };
-    let content = picture(1, height, width);
-    let job = StyleTransfer::new(backend, &WEIGHTS, &content, &[picture(2, 11, 9)], config).unwrap();
+    step_of(backend, &WEIGHTS, [picture(1, height, width), picture(2, 11, 9)], config)
+}
+
+fn step_of(backend: &dyn Backend, weights: &Weights, [content, style]: [Picture; 2], config: Config) -> Step {
+    let job = StyleTransfer::new(backend, weights, &content, &[style], config).unwrap();
     let launches = || job.recording().commands.iter().filter_map(launch);
     let tensor = |kernel: &str, binding: &str| {
         let dispatch = launches().find(|dispatch| dispatch.kernel.name == kernel).unwrap();
