@@ -265,7 +265,14 @@ mod tests {
                 let config = (preset.config)();
                 // A preset without a colour of its own does not take away another's; what has no weight has no form.
                 let tv = if config.tv_weight > 0.0 { config.tv } else { read.tv };
-                let config = Config { mean: config.mean.or(read.mean), tv, ..config };
+                let mut config = Config { mean: config.mean.or(read.mean), tv, ..config };
+                // Nor has an optimiser that is not at work settings.
+                match config.optimizer {
+                    Optimizer::Adam => config.lbfgs = read.lbfgs,
+                    Optimizer::Lbfgs => {
+                        (config.adam, config.keep_moments) = (read.adam, read.keep_moments);
+                    }
+                }
                 assert_eq!(read, config, "{} over {}", preset.name, base.name);
             }
         }

@@ -33,6 +33,24 @@ pub static PRESETS: &[Preset] = &[
         article_output: false,
     },
     Preset {
+        name: "best",
+        summary: "crowsonkb's in full: Wasserstein on relu1_1 to relu5_1, content relu4_2, nine-point, running average, 128 to 512 by 1.41, 1000 + 500 each",
+        config: best,
+        article_output: false,
+    },
+    Preset {
+        name: "balanced",
+        summary: "`best` with 300 + 150 iterations at each scale",
+        config: || Config { iterations: 150, first_iterations: Some(300), ..best() },
+        article_output: false,
+    },
+    Preset {
+        name: "classic",
+        summary: "jcjohnson's and neural-style-pt's: 512, content relu4_2, style relu1_1 to relu5_1, noise init, L-BFGS, 1000 iterations",
+        config: classic,
+        article_output: false,
+    },
+    Preset {
         name: "article",
         summary: "the article exactly: 224x224, minus 128, kernels transposed, noise init, TensorFlow's Adam at 0.5",
         config: article,
@@ -55,6 +73,51 @@ fn draft() -> Config {
         first_iterations: Some(100),
         min_scale: Some(128),
         scale_factor: 2.0,
+        ..Config::default()
+    }
+}
+
+/// The first activation of each block.
+const FIRSTS: [&str; 5] = ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"];
+
+/// Rates and weights as crowsonkb has them, on the 0..1 scale: 0.02 is 5.1 of 255.
+fn best() -> Config {
+    let style_layers = layers(&FIRSTS).into_iter().zip([256.0, 64.0, 16.0, 4.0, 1.0]);
+    Config {
+        content_layers: layers(&["relu4_2"]),
+        style_layers: style_layers.map(|((tap, _), weight)| (tap, weight / 341.0)).collect(),
+        content_weight: 0.015,
+        style_weight: 1.0,
+        style_loss: StyleLoss::Wasserstein,
+        tv_weight: 2.0,
+        tv: TotalVariation::NinePoint,
+        pooling: Pooling::Max,
+        edge: Edge::Replicate,
+        iterations: 500,
+        first_iterations: Some(1000),
+        min_scale: Some(128),
+        scale_factor: std::f32::consts::SQRT_2,
+        keep_moments: true,
+        adam: Adam { learning_rate: 5.1, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, form: AdamForm::Standard },
+        clamp: true,
+        ema: 0.99,
+        ..Config::default()
+    }
+}
+
+fn classic() -> Config {
+    Config {
+        content_layers: layers(&["relu4_2"]),
+        style_layers: layers(&FIRSTS),
+        content_weight: 5.0,
+        style_weight: 100.0,
+        style_loss: StyleLoss::Classic,
+        tv_weight: 1e-3,
+        tv: TotalVariation::L1,
+        pooling: Pooling::Max,
+        iterations: 1000,
+        optimizer: Optimizer::Lbfgs,
+        init: Init::Noise,
         ..Config::default()
     }
 }
@@ -108,6 +171,9 @@ mod tests {
         let expected: &[(&str, &[&str], &[&str])] = &[
             ("default", &["relu2_2"], &["relu1_1", "relu2_1", "relu3_1"]),
             ("draft", &["relu2_2"], &["relu1_1", "relu2_1", "relu3_1"]),
+            ("best", &["relu4_2"], &FIRSTS),
+            ("balanced", &["relu4_2"], &FIRSTS),
+            ("classic", &["relu4_2"], &FIRSTS),
             ("article", &["relu1_2"], &["relu1_2", "relu2_2", "relu3_2"]),
         ];
         assert_eq!(expected.len(), PRESETS.len(), "a preset is missing here");

@@ -70,6 +70,13 @@ fn an_option_goes_before_the_files_and_the_files_before_the_presets() {
     let written = run("file", "--config my.toml");
     assert_eq!(written, run("typed", &format!("{typed} -n 2 --quiet")));
     assert_eq!(written.lines().count(), 2);
+    // A result says what the file came to, not where it was.
+    let moved = folder.path("my.toml");
+    std::fs::rename(&moved, folder.path("other.toml")).unwrap();
+    folder.done("rerun file.png -o again.png --quiet");
+    let samples = |name: &str| image::open(folder.path(name)).unwrap().into_rgb8().into_raw();
+    assert_eq!(samples("again.png"), samples("file.png"));
+    std::fs::rename(folder.path("other.toml"), moved).unwrap();
     assert_eq!(run("more", "-n 3 --config my.toml"), run("typed_more", &format!("{typed} -n 3 --quiet")));
     // A preset of one's own leaves the file's other lines.
     assert_eq!(run("draft", "--preset draft --config=my.toml").lines().count(), 2);
