@@ -13,7 +13,7 @@
 //! ```
 //!
 //! Imports go one way, `error <- kernel <- recording <- cpu, gpu <- ops <- weights <- net <- transfer`, and `picture`
-//! stands beside them; `tests/layering.rs` holds them to it.
+//! stands beside them, `profile` above `ops`; `tests/layering.rs` holds them to it.
 //!
 //! Activations are `[H, W, C]` with channels fastest, padded to a multiple of four; pictures are RGB on the 0..255 scale
 //! with the network's mean subtracted. The gradient with respect to the picture is exact, tiled or not; reductions have a
@@ -52,6 +52,7 @@ pub mod kernel;
 pub mod net;
 pub mod ops;
 pub mod picture;
+pub mod profile;
 pub mod recording;
 pub mod transfer;
 pub mod weights;

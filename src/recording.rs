@@ -147,6 +147,8 @@ pub struct Dispatch {
     pub grid: [u32; 3],
     /// Floating point operations, for profiles and for the length of submissions.
     pub flops: u64,
+    /// Bytes that have to be moved at least: every tensor once, unless a kernel takes part of one.
+    pub bytes: u64,
 }
 
 /// One step of a recording.
@@ -174,6 +176,8 @@ pub(crate) struct Launch {
     pub(crate) constants: Vec<(&'static str, f64)>,
     pub(crate) grid: [u32; 3],
     pub(crate) flops: u64,
+    /// Where a kernel takes part of a tensor only.
+    pub(crate) bytes: Option<u64>,
 }
 
 impl Recording {
@@ -201,6 +205,7 @@ impl Recording {
             label: launch.label,
             params: bytemuck::bytes_of(params).to_vec(),
             constants: launch.constants,
+            bytes: launch.bytes.unwrap_or_else(|| ordered.iter().map(|tensor| 4 * tensor.len() as u64).sum()),
             tensors: ordered,
             grid: launch.grid,
             flops: launch.flops,
@@ -352,6 +357,26 @@ pub struct Submissions {
     pub median: Duration,
 }
 
+/// What the times of single launches are taken with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The device's own, between launches.
+    Launches,
+    /// The device's own, where compute passes begin and end: every launch is a pass of its own.
+    Passes,
+    /// The host's: a launch on the CPU, or a submission of its own and the wait for it.
+    Host,
+}
+
+/// How long each command of a recording took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timings {
+    /// What they were taken with.
+    pub clock: Clock,
+    /// Seconds of every command in order, for each repetition.
+    pub seconds: Vec<Vec<f64>>,
+}
+
 /// The error of an engine that has no room for a buffer. `held` are the bytes that the job's other buffers have.
 pub(crate) fn no_room(label: &str, table: &BufferTable, held: u64) -> Error {
     Error::OutOfMemory {
@@ -375,6 +400,10 @@ pub trait Engine: fmt::Debug + Send {
     fn prepare(&mut self, recording: &Recording) -> Result<Program>;
     /// Runs a program `times` times in a row. Returns when the work is submitted; reads wait for it.
     fn run(&mut self, program: Program, times: u32) -> Result<()>;
+    /// Runs a program `times` times in a row and times each of its commands.
+    fn profile(&mut self, _: Program, _times: u32) -> Result<Timings> {
+        Err(Error::Kernel { kernel: self.describe(), what: "does not time single launches".into() })
+    }
     /// Replaces the first elements of a float buffer.
     fn write(&mut self, buffer: BufferId, values: &[f32]) -> Result<()>;
     /// Replaces the first elements of a buffer of words.

@@ -12,6 +12,8 @@ mod fetch;
 mod fetch_together;
 #[path = "cli/folder.rs"]
 mod folder;
+#[path = "cli/inspect.rs"]
+mod inspect;
 #[cfg(unix)]
 #[path = "cli/interrupt.rs"]
 mod interrupt;

@@ -15,8 +15,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("weights", &["error", "kernel", "recording", "ops"]),
     ("net", &["error", "kernel", "recording", "ops", "weights"]),
     ("picture", &["error"]),
+    ("profile", &["error", "kernel", "recording", "ops"]),
     ("transfer", &["error", "kernel", "recording", "ops", "weights", "net", "picture"]),
-    ("cli", &["error", "kernel", "recording", "cpu", "gpu", "ops", "weights", "net", "picture", "transfer"]),
+    ("cli", &["error", "kernel", "recording", "cpu", "gpu", "ops", "weights", "net", "picture", "profile", "transfer"]),
 ];
 
 /// Words that only one part of the house may say, and the modules that may.

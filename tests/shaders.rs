@@ -5,11 +5,10 @@
 mod common;
 #[path = "shaders/spy.rs"]
 mod spy;
-#[path = "shaders/translate.rs"]
-mod translate;
 
 use std::collections::{BTreeSet, HashMap};
 
+use impasto::kernel::translate::{self, Language};
 use impasto::kernel::{Kernel, Scalar};
 use impasto::ops::KERNELS;
 use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
@@ -229,15 +228,15 @@ fn shape_fault(shape: &'static str, lanes: usize, letters: &mut BTreeSet<&'stati
     last.filter(|size| size % lanes != 0).map(|size| format!("the last dimension, {size}, is no multiple of {lanes}"))
 }
 
-/// Threads and bytes of workgroup memory after the overrides are resolved, rounded as WebGPU counts them.
-fn workgroup(module: &Module) -> (u32, u32) {
-    let memory = module
-        .global_variables
-        .iter()
-        .filter(|(_, variable)| variable.space == AddressSpace::WorkGroup)
-        .map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx()).next_multiple_of(16))
-        .sum();
-    (module.entry_points[0].workgroup_size.iter().product(), memory)
+/// Each language that drivers read, with the reason where there is no translation. No kernel is exempt.
+fn translations(name: &str, module: &Module, info: &ModuleInfo) -> Vec<(&'static str, Result<(), String>)> {
+    let text = |language| translate::text(language, name, module, info).map(drop);
+    vec![
+        ("SPIR-V", translate::spirv(name, module, info).map(drop)),
+        ("MSL", text(Language::Msl)),
+        ("HLSL", text(Language::Hlsl)),
+        ("GLSL", text(Language::Glsl)),
+    ]
 }
 
 #[test]
@@ -266,8 +265,8 @@ fn every_shader_agrees_with_its_host_declaration() {
 fn every_variant_in_use_fits_the_limits_of_webgpu() {
     for (kernel, constants) in spy::variants() {
         let (module, info) = parse(kernel.source).unwrap();
-        let (module, _) = translate::resolved(&module, &info, &constants);
-        let (threads, memory) = workgroup(&module);
+        let (module, _) = translate::resolved(&module, &info, &constants).unwrap();
+        let (threads, memory) = translate::workgroup(&module);
         println!("{} {constants:?}: {threads} threads, {memory} bytes", kernel.name);
         assert!(threads <= INVOCATIONS, "{} {constants:?}: {threads} threads", kernel.name);
         assert!(memory <= WORKGROUP_MEMORY, "{} {constants:?}: {memory} bytes", kernel.name);
@@ -288,8 +287,8 @@ fn every_launch_of_a_run_fits_the_grid_of_webgpu() {
 fn every_variant_in_use_translates_to_the_four_languages_of_the_drivers() {
     for (kernel, constants) in spy::variants() {
         let (module, info) = parse(kernel.source).unwrap();
-        let (module, info) = translate::resolved(&module, &info, &constants);
-        for (language, translation) in translate::all(kernel.name, &module, &info) {
+        let (module, info) = translate::resolved(&module, &info, &constants).unwrap();
+        for (language, translation) in translations(kernel.name, &module, &info) {
             if let Err(error) = translation {
                 panic!("{} {constants:?} to {language}: {error}", kernel.name);
             }
@@ -301,7 +300,7 @@ fn every_variant_in_use_translates_to_the_four_languages_of_the_drivers() {
 #[test]
 fn the_shader_that_counts_passes_translates_too() {
     let (module, info) = parse(include_str!("../src/gpu/epoch.wgsl")).unwrap();
-    for (language, translation) in translate::all("epoch_count", &module, &info) {
+    for (language, translation) in translations("epoch_count", &module, &info) {
         assert!(translation.is_ok(), "{language}: {translation:?}");
     }
 }
@@ -380,7 +379,7 @@ fn the_spirv_validator_of_khronos_accepts_every_variant_in_use() {
     let folder = tempfile::tempdir().unwrap();
     for (count, (kernel, constants)) in spy::variants().into_iter().enumerate() {
         let (module, info) = parse(kernel.source).unwrap();
-        let (module, info) = translate::resolved(&module, &info, &constants);
+        let (module, info) = translate::resolved(&module, &info, &constants).unwrap();
         let mut words = translate::spirv(kernel.name, &module, &info).unwrap();
         // The first file also proves that the validator refuses: its entry point is gone.
         for broken in if count == 0 { &[true, false][..] } else { &[false] } {

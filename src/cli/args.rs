@@ -13,7 +13,9 @@ use super::checkpoint::CheckpointOptions;
 use super::names::{EdgeName, OrientationName, PoolingName, StyleLossName, TotalVariationName};
 use super::optimizer::OptimizerOptions;
 use super::plan::{PlanArguments, parse_memory};
+use super::profile::ProfileArguments;
 use super::record::Rerun;
+use super::shaders::Shaders;
 use super::weights::Weights;
 
 /// Neural style transfer on any GPU, or on none.
@@ -37,6 +39,10 @@ pub(crate) enum Command {
     Rerun(Rerun),
     /// Forecast the memory and time of a run; takes the options of `stylize`, writes nothing
     Plan(PlanArguments),
+    /// Time every launch of an iteration, or one kernel alone; takes the options of `stylize`
+    Profile(ProfileArguments),
+    /// List the kernels, or show one as WGSL, SPIR-V, MSL, HLSL or GLSL
+    Shaders(Shaders),
     /// List adapters and say which one `auto` takes
     Devices,
     /// List the presets

@@ -39,6 +39,7 @@ pub(crate) fn arguments() -> Result<Arguments> {
         args::Command::Stylize(stylize) => stylize.options.from_file = from_file,
         args::Command::Demo(demo) => demo.options.from_file = from_file,
         args::Command::Plan(plan) => plan.options.from_file = from_file,
+        args::Command::Profile(profile) => profile.options.from_file = from_file,
         _ => {}
     }
     Ok(arguments)

@@ -11,8 +11,8 @@ use super::stylize::Job;
 use super::{Outcome, note};
 
 /// Drawn by `examples/draw_assets`.
-const LAKE: &[u8] = include_bytes!("../../assets/lake.png");
-const NIGHT: &[u8] = include_bytes!("../../assets/night.png");
+pub(super) const LAKE: &[u8] = include_bytes!("../../assets/lake.png");
+pub(super) const NIGHT: &[u8] = include_bytes!("../../assets/night.png");
 
 /// Runs `impasto demo`.
 pub(crate) fn run(arguments: &Demo) -> Result<Outcome> {

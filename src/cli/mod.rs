@@ -13,9 +13,11 @@ mod names;
 mod optimizer;
 mod plan;
 mod plot;
+mod profile;
 mod progress;
 mod record;
 mod saver;
+mod shaders;
 mod stylize;
 mod weights;
 
@@ -75,6 +77,8 @@ fn dispatch(command: &args::Command) -> Result<Outcome> {
         args::Command::Demo(demo) => demo::run(demo),
         args::Command::Rerun(rerun) => record::run(rerun),
         args::Command::Plan(plan) => plan::run(plan),
+        args::Command::Profile(profile) => profile::run(profile),
+        args::Command::Shaders(shaders) => shaders::run(shaders),
         args::Command::Devices => {
             info::devices();
             Ok(Outcome::Done)

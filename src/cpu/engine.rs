@@ -1,13 +1,14 @@
 //! Runs recordings over plain vectors.
 
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use super::forecast;
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Call, Real, Scalar, Scratch, Slot};
 use crate::recording::{
-    Backend, BufferId, BufferInfo, BufferTable, Command, Dispatch, Engine, Faults, Ledger, Program, Recording, Room,
-    no_program, no_room,
+    Backend, BufferId, BufferInfo, BufferTable, Clock, Command, Dispatch, Engine, Faults, Ledger, Program, Recording,
+    Room, Timings, no_program, no_room,
 };
 
 /// The CPU as a device: single precision on every core (`RAYON_NUM_THREADS` limits them).
@@ -179,6 +180,29 @@ impl<T: Real> CpuEngine<T> {
     }
 }
 
+impl<T: Real> CpuEngine<T> {
+    /// Runs a program `times` times and tells the index and duration of each of its commands.
+    fn each(&mut self, program: Program, times: u32, mut done: impl FnMut(usize, Duration)) -> Result<()> {
+        let slot = self.programs.get_mut(program.0).ok_or_else(|| no_program("cpu engine"))?;
+        let recording = std::mem::take(slot);
+        let mut commands = (0..times).flat_map(|_| recording.commands.iter().enumerate());
+        let result = commands.try_for_each(|(at, command)| {
+            let begin = Instant::now();
+            match command {
+                Command::Dispatch(dispatch) => self.dispatch(dispatch)?,
+                Command::Clear(buffer) => match &mut self.storage[buffer.index()] {
+                    Storage::Floats(values) => values.fill(T::zero()),
+                    Storage::Words(values) => values.fill(0),
+                },
+            }
+            done(at, begin.elapsed());
+            Ok(())
+        });
+        self.programs[program.0] = recording;
+        result
+    }
+}
+
 /// Storage for a buffer; `None` where there is no room for it.
 fn zeroed<T: Real>(info: &BufferInfo) -> Option<Storage<T>> {
     fn zeros<N: Clone>(len: usize, zero: N) -> Option<Vec<N>> {
@@ -265,28 +289,20 @@ impl<T: Real> Engine for CpuEngine<T> {
     }
 
     fn run(&mut self, program: Program, times: u32) -> Result<()> {
-        let slot = self.programs.get_mut(program.0).ok_or_else(|| no_program("cpu engine"))?;
-        let recording = std::mem::take(slot);
-        let mut result = Ok(());
-        'runs: for _ in 0..times {
-            for command in &recording.commands {
-                result = match command {
-                    Command::Dispatch(dispatch) => self.dispatch(dispatch),
-                    Command::Clear(buffer) => {
-                        match &mut self.storage[buffer.index()] {
-                            Storage::Floats(values) => values.fill(T::zero()),
-                            Storage::Words(values) => values.fill(0),
-                        }
-                        Ok(())
-                    }
-                };
-                if result.is_err() {
-                    break 'runs;
-                }
+        self.each(program, times, |_, _| ())
+    }
+
+    fn profile(&mut self, program: Program, times: u32) -> Result<Timings> {
+        let mut seconds: Vec<Vec<f64>> = Vec::new();
+        self.each(program, times, |at, took| {
+            if at == 0 {
+                seconds.push(Vec::new());
             }
-        }
-        self.programs[program.0] = recording;
-        result
+            if let Some(run) = seconds.last_mut() {
+                run.push(took.as_secs_f64());
+            }
+        })?;
+        Ok(Timings { clock: Clock::Host, seconds })
     }
 
     fn write(&mut self, buffer: BufferId, values: &[f32]) -> Result<()> {

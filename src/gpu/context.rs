@@ -244,7 +244,9 @@ fn open(options: &GpuOptions) -> Result<(Shared, String)> {
     };
     let adapter = found.swap_remove(pick);
     let required_limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
-    let descriptor = wgpu::DeviceDescriptor { label: Some("impasto"), required_limits, ..Default::default() };
+    let required_features = adapter.features() & super::profile::features();
+    let descriptor =
+        wgpu::DeviceDescriptor { label: Some("impasto"), required_limits, required_features, ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| Error::NoDevice {
         what: format!("{} does not open: {error}", names[pick]),
         hint: "update the driver, or use `--device cpu`".into(),

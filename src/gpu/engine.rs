@@ -10,7 +10,7 @@ use super::pace::{Pace, Work};
 use crate::error::{Error, Result};
 use crate::recording::{
     BufferId, BufferInfo, BufferTable, Command, Engine, Fate, Ledger, Program, Purpose, Recording, Submissions,
-    no_program, no_room,
+    Timings, no_program, no_room,
 };
 
 /// A submission that takes longer than this is taken for a hung device.
@@ -25,22 +25,22 @@ const UPLOAD: usize = 16 << 20;
 pub struct GpuEngine {
     gpu: Gpu,
     /// The device that this engine was made on.
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     buffers: Vec<wgpu::Buffer>,
     /// Bytes of all buffers.
-    held: u64,
-    programs: Vec<Vec<Encoded>>,
+    pub(super) held: u64,
+    pub(super) programs: Vec<Vec<Encoded>>,
     epoch: Option<Epoch>,
-    pending: VecDeque<Pending>,
+    pub(super) pending: VecDeque<Pending>,
     last_done: Instant,
-    pace: Pace,
+    pub(super) pace: Pace,
     /// Bytes of parameters, and the most that reading back took at once.
     uniforms: u64,
     staging: u64,
 }
 
 #[derive(Debug)]
-enum Encoded {
+pub(super) enum Encoded {
     Dispatch {
         label: Arc<str>,
         pipeline: wgpu::ComputePipeline,
@@ -57,15 +57,25 @@ enum Encoded {
 
 impl Encoded {
     /// What the pace is learned by, and how much of it.
-    fn work(&self) -> (&Arc<str>, f64) {
+    pub(super) fn work(&self) -> (&Arc<str>, f64) {
         match self {
             Encoded::Dispatch { label, work, .. } | Encoded::Clear { label, work, .. } => (label, *work),
         }
     }
+
+    /// A launch under its label; nothing for a clear, which stands outside passes.
+    pub(super) fn launch(&self, pass: &mut wgpu::ComputePass<'_>) {
+        let Encoded::Dispatch { label, pipeline, bind_group, grid, .. } = self else { return };
+        pass.push_debug_group(label);
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, bind_group, &[]);
+        pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
+        pass.pop_debug_group();
+    }
 }
 
 #[derive(Debug)]
-struct Pending {
+pub(super) struct Pending {
     index: wgpu::SubmissionIndex,
     submitted: Instant,
     work: Work,
@@ -146,7 +156,7 @@ impl GpuEngine {
     }
 
     /// Makes one submission. One runs while the next is being encoded; more would only delay an interruption.
-    fn send(
+    pub(super) fn send(
         &mut self,
         what: &str,
         (work, commands): (Work, usize),
@@ -173,13 +183,8 @@ impl GpuEngine {
         Ok(index)
     }
 
-    fn submit(&mut self, batch: &[&Encoded]) -> Result<()> {
-        let mut work: HashMap<&Arc<str>, f64> = HashMap::new();
-        for (label, more) in batch.iter().map(|command| command.work()) {
-            *work.entry(label).or_default() += more;
-        }
-        let work = work.into_iter().map(|(label, work)| (label.clone(), work)).collect();
-        self.send("submission", (work, batch.len()), |encoder, epoch| {
+    pub(super) fn submit(&mut self, batch: &[&Encoded]) -> Result<()> {
+        self.send("submission", (work(batch), batch.len()), |encoder, epoch| {
             let mut rest = batch;
             while let Some((first, after)) = rest.split_first() {
                 if let Encoded::Clear { buffer, .. } = first {
@@ -188,14 +193,8 @@ impl GpuEngine {
                     continue;
                 }
                 epoch.pass(encoder, |pass| {
-                    while let Some((Encoded::Dispatch { label, pipeline, bind_group, grid, .. }, after)) =
-                        rest.split_first()
-                    {
-                        pass.push_debug_group(label);
-                        pass.set_pipeline(pipeline);
-                        pass.set_bind_group(0, bind_group, &[]);
-                        pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
-                        pass.pop_debug_group();
+                    while let Some((command @ Encoded::Dispatch { .. }, after)) = rest.split_first() {
+                        command.launch(pass);
                         rest = after;
                     }
                 });
@@ -205,7 +204,7 @@ impl GpuEngine {
     }
 
     /// Waits for the oldest submission and learns from its duration.
-    fn retire(&mut self) -> Result<()> {
+    pub(super) fn retire(&mut self) -> Result<()> {
         let Some(pending) = self.pending.pop_front() else { return Ok(()) };
         self.wait(pending.index)?;
         let now = Instant::now();
@@ -217,7 +216,7 @@ impl GpuEngine {
         Ok(())
     }
 
-    fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
+    pub(super) fn wait(&self, index: wgpu::SubmissionIndex) -> Result<()> {
         let submission_index = Some(index);
         let outcome = self.shared.device.poll(wgpu::PollType::Wait { submission_index, timeout: Some(PATIENCE) });
         self.shared.check_lost()?;
@@ -267,6 +266,14 @@ impl GpuEngine {
             self.retire()?;
         }
         self.wait(index)?;
+        let mut bytes = self.map(&staging)?;
+        let count = bytes.split_off(bytes.len().saturating_sub(4));
+        self.epoch()?.verify(count.try_into().map_or(0, u32::from_ne_bytes))?;
+        Ok(bytes)
+    }
+
+    /// What a staging buffer holds, once the submission that fills it is done.
+    pub(super) fn map(&self, staging: &wgpu::Buffer) -> Result<Vec<u8>> {
         let (sender, receiver) = std::sync::mpsc::channel();
         // In a scope, because mapping a lost device's buffer is an error that panics in a host without a handler.
         self.shared.scoped("readback", || {
@@ -282,10 +289,7 @@ impl GpuEngine {
             Err(_) => return Err(lost("readback was never answered")),
         }
         let view = staging.get_mapped_range(..).map_err(|error| lost(&format!("readback failed: {error}")))?;
-        let mut bytes = view.to_vec();
-        let count = bytes.split_off(bytes.len().saturating_sub(4));
-        self.epoch()?.verify(count.try_into().map_or(0, u32::from_ne_bytes))?;
-        Ok(bytes)
+        Ok(view.to_vec())
     }
 
     /// Frees every buffer; they are free indeed when this returns.
@@ -344,6 +348,15 @@ impl GpuEngine {
     }
 }
 
+/// The work of a submission by label.
+pub(super) fn work(batch: &[&Encoded]) -> Work {
+    let mut work: HashMap<&Arc<str>, f64> = HashMap::new();
+    for (label, more) in batch.iter().map(|command| command.work()) {
+        *work.entry(label).or_default() += more;
+    }
+    work.into_iter().map(|(label, work)| (label.clone(), work)).collect()
+}
+
 /// Forecast of [`Ledger::overhead`]: parameters of every command, and room to read back the largest band of the picture.
 pub(super) fn overhead(table: &BufferTable, recordings: &[&Recording]) -> u64 {
     let commands: usize = recordings.iter().map(|recording| recording.commands.len().max(1)).sum();
@@ -389,6 +402,15 @@ impl Engine for GpuEngine {
         let result = self.run_encoded(&encoded, times);
         self.programs[program.0] = encoded;
         result
+    }
+
+    fn profile(&mut self, program: Program, times: u32) -> Result<Timings> {
+        let slot = self.programs.get_mut(program.0).ok_or_else(|| no_program("gpu engine"))?;
+        let encoded = std::mem::take(slot);
+        let clock = self.clock();
+        let seconds: Result<_> = (0..times).map(|_| self.time(&encoded, clock)).collect();
+        self.programs[program.0] = encoded;
+        Ok(Timings { clock, seconds: seconds? })
     }
 
     fn ledger(&self) -> Ledger {

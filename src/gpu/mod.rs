@@ -4,6 +4,7 @@ mod context;
 mod engine;
 mod epoch;
 mod pace;
+mod profile;
 
 pub use context::{AdapterReport, DEFAULT_MEMORY, FEATURES, Gpu, GpuChoice, GpuOptions, adapters, preferred};
 pub use engine::GpuEngine;

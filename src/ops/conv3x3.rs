@@ -124,6 +124,7 @@ fn launch(label: &str, height: usize, width: usize, depth: usize, columns: usize
         ],
         grid: grid(blocks.div_ceil(pixel_threads as usize), columns.div_ceil(8 * channel_threads as usize)),
         flops: 2 * 9 * (depth * columns * height * width) as u64,
+        ..Launch::default()
     }
 }
 

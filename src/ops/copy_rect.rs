@@ -1,5 +1,7 @@
 //! Copies or adds a rectangle of one map into another: tiles out of the picture and back.
 
+use rayon::prelude::*;
+
 use super::{Rect, dims, grid, inside};
 use crate::error::Result;
 use crate::kernel::{Call, Kernel, Real, Slot, float, kernel, params};
@@ -80,6 +82,7 @@ pub fn copy_rect(
             label: label.into(),
             grid: grid((from.area() * channels / 4).div_ceil(256), 1),
             flops: (from.area() * channels) as u64,
+            bytes: Some(8 * (from.area() * channels) as u64),
             ..Launch::default()
         },
     )
@@ -90,17 +93,19 @@ fn copy_rect_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     let [Slot::Read(source), Slot::Write(destination)] = call.slots.as_mut_slice() else {
         return Err(call.mismatch("set of slots"));
     };
-    let len = params.width as usize * params.channels as usize;
-    for y in 0..params.height as usize {
-        let at = |top: u32, left: u32, width: u32| {
-            ((top as usize + y) * width as usize + left as usize) * params.channels as usize
-        };
-        let from = &source[at(params.from_top, params.from_left, params.source_width)..][..len];
-        let to = &mut destination[at(params.to_top, params.to_left, params.destination_width)..][..len];
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = if params.accumulate == 1 { *to + *from } else { *from };
+    let channels = params.channels as usize;
+    let [source_row, row] = [params.source_width, params.destination_width].map(|width| width as usize * channels);
+    let (from_left, to_left) = (params.from_left as usize * channels, params.to_left as usize * channels);
+    let (len, accumulate) = (params.width as usize * channels, params.accumulate == 1);
+    let source = &source[params.from_top as usize * source_row..];
+    let rows = destination[params.to_top as usize * row..].par_chunks_mut(row).take(params.height as usize);
+    rows.zip(source.par_chunks(source_row)).for_each(|(to, from)| {
+        let (to, from) = (&mut to[to_left..][..len], &from[from_left..][..len]);
+        match accumulate {
+            true => to.iter_mut().zip(from).for_each(|(to, from)| *to += *from),
+            false => to.copy_from_slice(from),
         }
-    }
+    });
     Ok(())
 }
 

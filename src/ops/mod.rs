@@ -11,6 +11,7 @@ pub mod matmul;
 pub mod moments;
 pub mod pool;
 pub mod pool_l2;
+pub mod roof;
 pub mod scaled_loss;
 #[cfg(test)]
 mod testing;
@@ -60,6 +61,7 @@ pub static KERNELS: &[&Kernel] = &[
     &vector::ADD_NORMALIZED,
     &vector::DOT_PARTIAL,
     &vector::ABSOLUTE_PARTIAL,
+    &roof::ROOF_FMA,
 ];
 
 /// Largest grid dimension that every WebGPU device has.

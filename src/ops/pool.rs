@@ -120,7 +120,7 @@ pub(super) fn pool_params(height: usize, width: usize, channels: usize) -> PoolP
 }
 
 pub(super) fn launch(label: &str, groups: usize, elements: usize) -> Launch {
-    Launch { label: label.into(), constants: Vec::new(), grid: grid(groups, 1), flops: elements as u64 }
+    Launch { label: label.into(), grid: grid(groups, 1), flops: elements as u64, ..Launch::default() }
 }
 
 /// Height, width and channels of the unpooled side, width of the pooled.

@@ -52,9 +52,12 @@ impl Picture {
     }
 }
 
-/// Writes a file atomically, over one that is there: see [`Picture::encode_to`].
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    save(path, bytes, true).map_err(|e| io_error(path, &e))
+/// Writes a file so that it is there as a whole or not at all.
+///
+/// # Errors
+/// [`Error::Output`] where it is there already and not to be replaced, or cannot be written.
+pub fn write_file(path: &Path, bytes: &[u8], overwrite: bool) -> Result<()> {
+    save(path, bytes, overwrite).map_err(|e| io_error(path, &e))
 }
 
 /// Fails early, before any computing, where writing a picture to `path` could not succeed: unknown

@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 
 use image::imageops::FilterType;
 
-pub(crate) use encode::write_file;
-pub use encode::{Rounding, check_output};
+pub use encode::{Rounding, check_output, write_file};
 pub use metadata::read_metadata;
 pub use npy::read_npy;
 pub(crate) use resample::{Filter, resampled};

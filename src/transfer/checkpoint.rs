@@ -78,7 +78,7 @@ impl Checkpoint {
             .collect::<Result<_, _>>()
             .map_err(fail)?;
         let bytes = ::safetensors::serialize(views, Some(about.into_iter().collect())).map_err(fail)?;
-        write_file(path, &bytes)
+        write_file(path, &bytes, true)
     }
 
     /// Reads a file that [`Checkpoint::save`] wrote.

@@ -1,25 +1,62 @@
-//! The four languages into which wgpu turns a shader, with the options of its backends where they matter.
+//! The languages into which wgpu turns a shader, with the options of its backends where they matter.
 
-use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants, spv};
+use naga::back::{PipelineConstants, glsl, hlsl, msl, pipeline_constants, spv, wgsl};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::ModuleInfo;
-use naga::{Module, ResourceBinding, ShaderStage};
+use naga::{AddressSpace, Module, ResourceBinding, ShaderStage};
 
-/// The module with its overrides turned into constants.
-pub(crate) fn resolved(module: &Module, info: &ModuleInfo, constants: &[(&str, f64)]) -> (Module, ModuleInfo) {
-    let constants: PipelineConstants = constants.iter().map(|(name, value)| (name.to_string(), *value)).collect();
-    let (module, info) = pipeline_constants::process_overrides(module, info, None, &constants).unwrap();
-    (module.into_owned(), info.into_owned())
+/// What a shader is translated to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// WGSL, with overrides and names resolved.
+    Wgsl,
+    /// Metal's.
+    Msl,
+    /// DX12's.
+    Hlsl,
+    /// OpenGL ES 3.1's.
+    Glsl,
 }
 
-/// Each language with its text or the reason why there is none. No kernel is exempt.
-pub(crate) fn all(name: &str, module: &Module, info: &ModuleInfo) -> Vec<(&'static str, Result<String, String>)> {
-    vec![
-        ("SPIR-V", spirv(name, module, info).map(|words| format!("{} words", words.len()))),
-        ("MSL", msl(name, module, info)),
-        ("HLSL", hlsl(name, module, info)),
-        ("GLSL", glsl(name, module, info)),
-    ]
+/// The module with its overrides turned into constants, or why it cannot be.
+pub fn resolved(module: &Module, info: &ModuleInfo, constants: &[(&str, f64)]) -> Result<(Module, ModuleInfo), String> {
+    let constants: PipelineConstants = constants.iter().map(|(name, value)| (name.to_string(), *value)).collect();
+    let (module, info) =
+        pipeline_constants::process_overrides(module, info, None, &constants).map_err(|error| error.to_string())?;
+    Ok((module.into_owned(), info.into_owned()))
+}
+
+/// The text in a language, or why that language cannot express it. Overrides must be resolved.
+pub fn text(language: Language, name: &str, module: &Module, info: &ModuleInfo) -> Result<String, String> {
+    match language {
+        Language::Wgsl => {
+            wgsl::write_string(module, info, wgsl::WriterFlags::empty()).map_err(|error| error.to_string())
+        }
+        Language::Msl => msl(name, module, info),
+        Language::Hlsl => hlsl(name, module, info),
+        Language::Glsl => glsl(name, module, info),
+    }
+}
+
+/// Threads of a workgroup and bytes of its memory, rounded as WebGPU counts them. Overrides must be resolved.
+pub fn workgroup(module: &Module) -> (u32, u32) {
+    let memory = module
+        .global_variables
+        .iter()
+        .filter(|(_, variable)| variable.space == AddressSpace::WorkGroup)
+        .map(|(_, variable)| module.types[variable.ty].inner.size(module.to_ctx()).next_multiple_of(16))
+        .sum();
+    (module.entry_points.first().map_or(0, |entry| entry.workgroup_size.iter().product()), memory)
+}
+
+/// Scalars that the local variables of the functions take: a lower bound for a thread's registers, since a compiler adds
+/// intermediate results, and keeps variables apart that are indexed.
+pub fn registers(module: &Module) -> u32 {
+    let bytes = |function: &naga::Function| -> u32 {
+        function.local_variables.iter().map(|(_, local)| module.types[local.ty].inner.size(module.to_ctx())).sum()
+    };
+    let called: u32 = module.functions.iter().map(|(_, function)| bytes(function)).sum();
+    (module.entry_points.iter().map(|entry| bytes(&entry.function)).sum::<u32>() + called).div_ceil(4)
 }
 
 fn bindings(module: &Module) -> impl Iterator<Item = ResourceBinding> {
@@ -32,7 +69,7 @@ fn policies() -> BoundsCheckPolicies {
 }
 
 /// SPIR-V 1.3, which Vulkan 1.1 reads.
-pub(crate) fn spirv(name: &str, module: &Module, info: &ModuleInfo) -> Result<Vec<u32>, String> {
+pub fn spirv(name: &str, module: &Module, info: &ModuleInfo) -> Result<Vec<u32>, String> {
     let options = spv::Options {
         lang_version: (1, 3),
         fake_missing_bindings: false,

@@ -1,0 +1,151 @@
+//! Profiles: a row for each command, the same results as a plain run, files that can be read again.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{gpu, layers, picture};
+use impasto::cpu::Cpu;
+use impasto::error::Error;
+use impasto::kernel::Scalar;
+use impasto::net::plan::Pooling;
+use impasto::profile::{KERNELS, Load, Profile, Roofs, Shape, alone, measure, roofs};
+use impasto::recording::{Backend, Clock, Command, Purpose};
+use impasto::transfer::{Config, Plan, Size, StyleTransfer};
+use impasto::weights::builtin::builtin;
+
+const ROOFS: Roofs = Roofs { flops: 1e11, bytes: 1e10 };
+
+fn plan(tile: Option<usize>) -> Plan {
+    let config = Config {
+        size: Size::Native,
+        style_size: Some(Size::Native),
+        content_layers: layers(&["relu1_2"]),
+        style_layers: layers(&["relu1_1", "relu2_1"]),
+        pooling: Pooling::Max,
+        tile,
+        ..Config::default()
+    };
+    let weights = builtin(config.depth());
+    StyleTransfer::plan(&weights, &picture(1, 40, 36), &[picture(2, 20, 24)], &config).unwrap().remove(0)
+}
+
+fn rows_are_the_commands(backend: &dyn Backend) {
+    for tile in [None, Some(16)] {
+        let plan = plan(tile);
+        let load = Load { buffers: &plan.buffers, recording: &plan.step };
+        let profile = measure(backend, load, 3, ROOFS).unwrap();
+        assert_eq!(profile.rows.len(), plan.step.commands.len());
+        for (row, command) in profile.rows.iter().zip(&plan.step.commands) {
+            assert!(row.fastest <= row.median && row.median.is_finite() && row.fastest >= 0.0, "{row:?}");
+            match command {
+                Command::Clear(buffer) => {
+                    assert_eq!((row.kernel.as_str(), &row.label), ("clear", &plan.buffers.info(*buffer).label));
+                }
+                Command::Dispatch(dispatch) => {
+                    assert_eq!((row.kernel.as_str(), &row.label), (dispatch.kernel.name, &dispatch.label));
+                    assert_eq!((row.flops, row.bytes, row.grid), (dispatch.flops, dispatch.bytes, dispatch.grid));
+                }
+            }
+        }
+        let convolutions: f64 = profile.by_kernel().iter().filter(|t| t.name == "conv3x3").map(|t| t.seconds).sum();
+        assert!(convolutions > 0.0 && profile.whole > 0.0);
+        let sums =
+            [profile.by_kernel(), profile.by_label()].map(|totals| totals.iter().map(|t| t.seconds).sum::<f64>());
+        assert!(sums.iter().all(|sum| (sum - profile.seconds()).abs() < 1e-9), "{sums:?}");
+        println!("{:?}, {} rows, {:.1} % of the whole", profile.clock, profile.rows.len(), 100.0 * profile.explained());
+    }
+}
+
+/// What a profiled run of a step leaves in every buffer against what a plain one leaves.
+fn profiled_runs_compute_the_same(backend: &dyn Backend) {
+    let plan = plan(None);
+    let run = |profiled: bool| {
+        let mut engine = backend.engine().unwrap();
+        engine.allocate(&plan.buffers).unwrap();
+        let tensors = plan.step.commands.iter().filter_map(|command| match command {
+            Command::Dispatch(dispatch) => Some(&dispatch.tensors),
+            Command::Clear(_) => None,
+        });
+        let tensors: Vec<_> = tensors.flatten().filter(|tensor| tensor.scalar == Scalar::F32).collect();
+        for tensor in &tensors {
+            let scale = if plan.buffers.info(tensor.buffer).purpose == Purpose::Weights { 0.1 } else { 1.0 };
+            let values: Vec<f32> = common::noise(3, tensor.len()).iter().map(|value| scale * value.abs()).collect();
+            engine.write(tensor.buffer, &values).unwrap();
+        }
+        let program = engine.prepare(&plan.step).unwrap();
+        if profiled {
+            assert_eq!(engine.profile(program, 2).unwrap().seconds.len(), 2);
+        } else {
+            engine.run(program, 2).unwrap();
+        }
+        tensors.iter().flat_map(|tensor| engine.read(tensor.buffer).unwrap()).map(f32::to_bits).collect::<Vec<_>>()
+    };
+    assert!(run(true) == run(false), "timing the launches changed what they compute");
+}
+
+#[test]
+fn a_row_for_each_command_on_the_cpu_engine() {
+    rows_are_the_commands(&Cpu);
+    profiled_runs_compute_the_same(&Cpu);
+}
+
+#[test]
+fn a_row_for_each_command_on_a_gpu() {
+    let Some(gpu) = gpu("profile") else { return };
+    rows_are_the_commands(&gpu);
+    profiled_runs_compute_the_same(&gpu);
+}
+
+#[test]
+fn every_kernel_that_runs_alone_does() {
+    let shape: Shape = "9x7x6x10".parse().unwrap();
+    assert_eq!(shape, Shape { height: 9, width: 7, inputs: 8, outputs: 12 });
+    for kernel in KERNELS {
+        let (buffers, recording) = alone(kernel, shape).unwrap();
+        let profile = measure(&Cpu, Load { buffers: &buffers, recording: &recording }, 1, ROOFS).unwrap();
+        assert_eq!(profile.rows.len(), 1);
+        assert_eq!(profile.rows[0].kernel, kernel);
+    }
+    assert!(matches!(alone("style_loss", shape), Err(Error::Config { .. })));
+    for bad in ["", "9", "9x7", "0x7x4", "9x7x4x4x4", "9x-7x4", "65536x65536x4", "1x1x65536x65536"] {
+        assert!(bad.parse::<Shape>().is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn the_roofs_are_above_nothing() {
+    let Roofs { flops, bytes } = roofs(&Cpu).unwrap();
+    assert!(flops > 1e8 && bytes > 1e8, "{flops} {bytes}");
+}
+
+#[test]
+fn a_profile_can_be_kept_and_its_trace_opened() {
+    let plan = plan(None);
+    let profile = measure(&Cpu, Load { buffers: &plan.buffers, recording: &plan.step }, 2, ROOFS).unwrap();
+    let kept = Profile::from_json(&profile.to_json().to_string(), Path::new("kept.json")).unwrap();
+    assert_eq!((&kept.device, kept.clock, kept.rows.len()), (&profile.device, Clock::Host, profile.rows.len()));
+    for (kept, row) in kept.rows.iter().zip(&profile.rows) {
+        assert_eq!((&kept.kernel, &kept.label, kept.grid, kept.flops), (&row.kernel, &row.label, row.grid, row.flops));
+        assert!((kept.median - row.median).abs() <= 1e-9 * row.median.max(1e-9));
+    }
+    for broken in ["", "[]", "{}", "{\"device\": 1}", &profile.to_json().to_string().replace("median_ms", "median")] {
+        let refused = Profile::from_json(broken, Path::new("broken.json")).unwrap_err();
+        assert!(refused.to_string().contains("broken.json is not a profile"), "{refused}");
+    }
+    // The Trace Event Format: an object with traceEvents; complete events have name, ph, ts, dur, pid and tid.
+    let trace = profile.to_trace();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let complete: Vec<_> = events.iter().filter(|event| event["ph"] == "X").collect();
+    assert_eq!(complete.len(), profile.rows.len());
+    let mut end = 0.0;
+    for event in &complete {
+        let [begin, took] = ["ts", "dur"].map(|key| event[key].as_f64().unwrap());
+        assert!(begin >= end - 1e-6 && took >= 0.0, "events overlap: {event}");
+        assert!(event["name"].is_string() && event["pid"].is_u64() && event["tid"].is_u64(), "{event}");
+        end = begin + took;
+    }
+    assert!((end - 1e6 * profile.seconds()).abs() < 1.0, "microseconds");
+    assert!(events.iter().any(|event| event["ph"] == "M" && event["name"] == "process_name"));
+}
