@@ -345,9 +345,9 @@ fn auto(wish: &Wish<'_>, store: &Store, remote: Remote) -> Result<Option<Network
         format!("{lack}; `impasto weights fetch {name} --force` gets it again")
     } else if !wish.may_fetch {
         let lack = here.map(|_| lack + "; ").unwrap_or_default();
-        format!("{lack}`impasto weights fetch` gets {name} for larger strokes and swirls")
+        format!("{lack}`impasto weights fetch` gets {name} for clearer pictures")
     } else if offline(wish.offline) {
-        format!("offline, and {lack}; `impasto weights fetch` gets it for larger strokes and swirls")
+        format!("offline, and {lack}; `impasto weights fetch` gets it for clearer pictures")
     } else {
         if !wish.quiet {
             note!("weights: {lack}; fetching it once, --weights builtin does without");
@@ -357,7 +357,7 @@ fn auto(wish: &Wish<'_>, store: &Store, remote: Remote) -> Result<Option<Network
             Ok(Some(_)) => return store.load(&name, wish.depth).map(Some),
             Ok(None) => return Ok(None),
             Err(error) => {
-                format!("{error}; larger strokes and swirls need {name}, `impasto weights fetch` tries again")
+                format!("{error}; clearer pictures need {name}, `impasto weights fetch` tries again")
             }
         }
     };

@@ -175,8 +175,7 @@ impl Default for Config {
             size: Size::Longest(512),
             style_size: None,
             style_scale: 1.0,
-            // Chosen by looking: good with the original network, and the best of what random filters give, for which
-            // max pooling leaves grain instead of strokes.
+            // Chosen by looking: good with the original network and with the built-in one.
             content_layers: layers(&["relu2_2"]),
             style_layers: layers(&["relu1_1", "relu2_1", "relu3_1"]),
             content_weight: 1.0,

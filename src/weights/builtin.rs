@@ -1,15 +1,18 @@
-//! The built-in network: VGG-19's layer table with seeded random filters, so that the program works without a download.
+//! The built-in network, so that the program works without a download: VGG-19's layer table, its convolutions down to
+//! conv3_4 learnt by this project from textures that it draws from rules (`assets/network`), in half precision.
 //!
-//! Random filters make usable textures when every channel's pre-activation is centred and scaled (Ustyuzhaninov et al.
-//! 2016, "Texture Synthesis Using Shallow Convolutional Networks with Random Filters"; He, Wang and Hopcroft 2016, "A
-//! Powerful Generative Model Using Random Weights for the Deep Image Representation"). They know colours and short
-//! strokes; large swirls need the trained network.
+//! The layers below have seeded random filters, which make usable textures when every channel's pre-activation is centred
+//! and scaled (Ustyuzhaninov et al. 2016, "Texture Synthesis Using Shallow Convolutional Networks with Random Filters";
+//! He, Wang and Hopcroft 2016, "A Powerful Generative Model Using Random Weights for the Deep Image Representation").
 //!
 //! The bits are the same on every platform: integer random numbers, sums in a fixed order, no library functions.
 
 use rayon::prelude::*;
 
-use super::{Conv, OXFORD_MEAN, OXFORD_UNIT, VGG19, Weights};
+use super::{Conv, OXFORD_MEAN, OXFORD_UNIT, VGG19, Weights, safetensors};
+
+/// Made by `assets/network`.
+const LEARNT: &[u8] = include_bytes!("../../assets/builtin.safetensors");
 
 const SEED: u64 = 0x1a9a_570e;
 /// Side of the picture on which the channels are measured; relu5 still has 36 positions.
@@ -37,13 +40,41 @@ fn normal(seed: u64, counter: u64) -> f32 {
 
 /// The first `depth` convolutions (clamped to 1..=16) of the built-in network.
 pub fn builtin(depth: usize) -> Weights {
-    let mut convs: Vec<Conv> = Vec::new();
+    let depth = depth.clamp(1, VGG19.len());
+    let learnt = safetensors::read(&LEARNT, LEARNT.len() as u64, depth).map(|prefix| prefix.weights.convs);
+    let mut convs = learnt.unwrap_or_default();
+    let known = convs.len();
+    if known < depth {
+        grow(&mut convs, depth);
+    }
+    let source = match known {
+        known if known >= depth => "learnt from drawn textures".into(),
+        0 => "random filters".into(),
+        known => format!("learnt from drawn textures down to {}, random filters below", VGG19[known - 1].0),
+    };
+    Weights {
+        convs,
+        mean: OXFORD_MEAN,
+        activation_unit: OXFORD_UNIT,
+        source: format!("built-in network (VGG-19's layers, {source})"),
+    }
+}
+
+/// Adds layers of random filters up to `depth`.
+fn grow(convs: &mut Vec<Conv>, depth: usize) {
     let mut map = calibration_picture();
     let mut side = SIDE;
-    for (layer, &(name, inputs, outputs)) in VGG19.iter().take(depth.max(1)).enumerate() {
+    for (layer, &(name, inputs, outputs)) in VGG19.iter().take(depth).enumerate() {
         if name.ends_with("_1") && layer > 0 {
             map = pool(&map, side, inputs);
             side = side.div_ceil(2);
+        }
+        if let Some(conv) = convs.get(layer) {
+            map = convolve(&map, side, inputs, outputs, &conv.kernel);
+            for values in map.chunks_exact_mut(outputs) {
+                values.iter_mut().zip(&conv.bias).for_each(|(value, bias)| *value = (*value + bias).max(0.0));
+            }
+            continue;
         }
         let scale = (2.0 / (9 * inputs) as f32).sqrt();
         let seed = SEED + layer as u64;
@@ -61,12 +92,6 @@ pub fn builtin(depth: usize) -> Weights {
         }
         convs.push(Conv { name: name.into(), inputs, outputs, kernel, bias });
         map = output;
-    }
-    Weights {
-        convs,
-        mean: OXFORD_MEAN,
-        activation_unit: OXFORD_UNIT,
-        source: "built-in network (VGG-19's layers, random filters)".into(),
     }
 }
 
@@ -144,15 +169,32 @@ fn pool(map: &[f32], side: usize, channels: usize) -> Vec<f32> {
 mod tests {
     use super::*;
 
+    fn digest(convs: &[Conv]) -> u64 {
+        let values = convs.iter().flat_map(|conv| conv.kernel.iter().chain(&conv.bias));
+        values.fold(0, |hash, value| split_mix(hash ^ u64::from(value.to_bits()), 0))
+    }
+
     #[test]
     fn the_network_is_the_same_everywhere() {
-        let weights = builtin(3);
-        let bits = weights
-            .convs
-            .iter()
-            .flat_map(|conv| conv.kernel.iter().chain(&conv.bias))
-            .fold(0_u64, |hash, value| split_mix(hash ^ u64::from(value.to_bits()), 0));
-        assert_eq!(bits, 3402842493436820267, "the built-in network changed: pictures made with it will, too");
-        assert_eq!(weights.convs.iter().map(|conv| conv.bias.len()).collect::<Vec<_>>(), [64, 64, 128]);
+        const CHANGED: &str = "the built-in network changed: pictures made with it will, too";
+        let learnt = builtin(8);
+        assert_eq!(learnt.source, "built-in network (VGG-19's layers, learnt from drawn textures)");
+        assert_eq!(digest(&learnt.convs), 16590419368908923498, "{CHANGED}");
+        let mut random = Vec::new();
+        grow(&mut random, 3);
+        assert_eq!(digest(&random), 3402842493436820267, "{CHANGED}");
+        let names = VGG19.map(|(name, inputs, outputs)| (name.to_owned(), inputs, outputs));
+        let found = |convs: &[Conv]| {
+            convs.iter().map(|conv| (conv.name.clone(), conv.inputs, conv.outputs)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(&learnt.convs), names[..8]);
+        assert_eq!(found(&random), names[..3]);
+    }
+
+    #[test]
+    fn random_layers_go_on_below_the_learnt_ones() {
+        let weights = builtin(9);
+        assert_eq!(weights.convs[..8], builtin(8).convs);
+        assert!(weights.source.ends_with("learnt from drawn textures down to conv3_4, random filters below)"));
     }
 }

@@ -34,7 +34,7 @@ const TORCHVISION_STD: [f32; 3] = [0.229, 0.224, 0.225];
 const LICENSE: &str =
     "CC BY 4.0, Visual Geometry Group, University of Oxford; K. Simonyan and A. Zisserman, arXiv:1409.1556";
 
-pub(super) fn read(file: &File, length: u64, depth: usize) -> Result<Prefix, Fault> {
+pub(super) fn read(file: &dyn ReadAt, length: u64, depth: usize) -> Result<Prefix, Fault> {
     let source = Source::open(file, length)?;
     if let Some(about) = source.about() {
         return source.cache(about, depth);
@@ -50,29 +50,48 @@ pub(super) fn read(file: &File, length: u64, depth: usize) -> Result<Prefix, Fau
     source.torchvision(prefix, depth)
 }
 
+/// Where the bytes are: in a file, or in the program itself.
+pub(super) trait ReadAt {
+    /// Fills the buffer with what begins at `start`.
+    fn read_at(&self, start: u64, buffer: &mut [u8]) -> io::Result<()>;
+}
+
+impl ReadAt for File {
+    fn read_at(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let mut file = self;
+        file.seek(SeekFrom::Start(start))?;
+        file.read_exact(buffer)
+    }
+}
+
+impl ReadAt for &[u8] {
+    fn read_at(&self, start: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.get(start as usize..).unwrap_or_default().read_exact(buffer)
+    }
+}
+
 pub(super) struct Source<'a> {
-    file: &'a File,
+    file: &'a dyn ReadAt,
     pub(super) header: Metadata,
     /// Where tensors start.
     data: u64,
 }
 
 impl<'a> Source<'a> {
-    pub(super) fn open(mut file: &'a File, length: u64) -> Result<Self, Fault> {
+    pub(super) fn open(file: &'a dyn ReadAt, length: u64) -> Result<Self, Fault> {
         let mut size = [0; 8];
-        file.seek(SeekFrom::Start(0))?;
-        file.read_exact(&mut size)?;
+        file.read_at(0, &mut size)?;
         let size = u64::from_le_bytes(size);
         if size > MAX_HEADER {
             return Err(Fault::damaged(format!("its header claims {size} bytes")));
         }
-        let mut text = String::new();
-        file.take(size).read_to_string(&mut text)?;
-        if (text.len() as u64) < size {
+        if length < 8 + size {
             return Err(Fault::new(format!("is cut off: {length} bytes are here, its header has {size}"), HINT_FETCH));
         }
+        let mut text = vec![0; size as usize];
+        file.read_at(8, &mut text)?;
         let header: Metadata =
-            serde_json::from_str(&text).map_err(|error| Fault::damaged(format!("its header: {error}")))?;
+            serde_json::from_slice(&text).map_err(|error| Fault::damaged(format!("its header: {error}")))?;
         let (data, tensors) = (8 + size, header.data_len() as u64);
         match length.saturating_sub(data).cmp(&tensors) {
             std::cmp::Ordering::Equal => Ok(Source { file, header, data }),
@@ -99,9 +118,7 @@ impl<'a> Source<'a> {
         }
         let (start, end) = info.data_offsets;
         let mut bytes = vec![0; end - start];
-        let mut file = self.file;
-        file.seek(SeekFrom::Start(self.data + start as u64))?;
-        file.read_exact(&mut bytes)?;
+        self.file.read_at(self.data + start as u64, &mut bytes)?;
         Ok(match info.dtype {
             Dtype::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
             Dtype::F16 => bytes.as_chunks().0.iter().map(|&b| half(u16::from_le_bytes(b))).collect(),

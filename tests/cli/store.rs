@@ -172,7 +172,7 @@ fn auto_takes_vgg19_if_it_is_deep_enough_and_else_says_why_not() {
     folder.done("demo --size 16 -n 1 --device cpu --style-layers relu1_1 --content-layers relu1_1");
     let said = |run: &str, why: &str| {
         let stderr = folder.done(run).stderr;
-        let notice = format!("weights: built-in network (VGG-19's layers, random filters); {why}\n");
+        let notice = format!("weights: built-in network (VGG-19's layers, learnt from drawn textures); {why}\n");
         assert!(stderr.starts_with(&notice), "{stderr}");
     };
     let shallow = "vgg19 here has 3 of 16 convolutions, 5 are needed";
@@ -185,12 +185,12 @@ fn auto_takes_vgg19_if_it_is_deep_enough_and_else_says_why_not() {
     let (file, gets) = (folder.path("cache/vgg19.safetensors"), "`impasto weights fetch` gets");
     let other = from_another(&folder.read("cache/vgg19.safetensors"), &"0".repeat(64));
     folder.write("cache/vgg19.safetensors", other);
-    said(&format!("{run} -o a.png"), &format!("offline, and {shallow}; {gets} it for larger strokes and swirls"));
+    said(&format!("{run} -o a.png"), &format!("offline, and {shallow}; {gets} it for clearer pictures"));
     let another = "vgg19 here was made from another file";
     let cheap = format!("stylize content.png -s style.png {CHEAP} -n 2");
-    said(&format!("{cheap} -o b.png"), &format!("offline, and {another}; {gets} it for larger strokes and swirls"));
+    said(&format!("{cheap} -o b.png"), &format!("offline, and {another}; {gets} it for clearer pictures"));
     let demo = "demo --size 16 -n 1 --device cpu --style-layers relu1_1 --content-layers relu1_1 -o c.png";
-    said(demo, &format!("{another}; {gets} vgg19 for larger strokes and swirls"));
+    said(demo, &format!("{another}; {gets} vgg19 for clearer pictures"));
     let error = format!("weights {}: is not vgg19: it has 3 of 16 convolutions of another file", file.display());
     let hint = "`impasto weights fetch vgg19` replaces it; other files need names of their own";
     folder.refuses(&format!("{cheap} -o d.png --weights vgg19"), 3, &error, hint);
@@ -318,7 +318,7 @@ fn auto_falls_back_soon_where_the_network_is_out_of_reach() {
     assert!(start.elapsed() < std::time::Duration::from_secs(8), "{:?}", start.elapsed());
     let lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with("weights: ")).collect();
     assert_eq!(lines[0], "weights: vgg19 is not here; fetching it once, --weights builtin does without");
-    assert!(lines[1].contains("random filters); download https://www.vlfeat.org/"), "{stderr}");
+    assert!(lines[1].contains("learnt from drawn textures); download https://www.vlfeat.org/"), "{stderr}");
     assert!(lines[1].ends_with("need vgg19, `impasto weights fetch` tries again"), "{stderr}");
     assert!(image::open(folder.path("out.png")).is_ok());
     // With a plan to be printed, or by the demo, nobody is asked.
