@@ -6,6 +6,7 @@ use clap::Args;
 use impasto::error::Result;
 use impasto::picture::Picture;
 use impasto::recording::{Faults, Purpose};
+use impasto::transfer::presets::DEFAULT;
 use impasto::transfer::{Plan, StyleTransfer, calibrate};
 
 use super::args::Options;
@@ -32,7 +33,7 @@ pub(crate) struct PlanArguments {
 /// Runs `impasto plan`.
 pub(crate) fn run(arguments: &PlanArguments) -> Result<Outcome> {
     let options = &arguments.options;
-    let config = options.configure((options.preset("default")?.config)())?;
+    let config = options.configure((options.preset(DEFAULT)?.config)())?;
     let content = Picture::decode(&arguments.content)?;
     let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<Vec<_>>>()?;
     device::set_threads(options.threads)?;

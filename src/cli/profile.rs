@@ -7,6 +7,7 @@ use impasto::error::{Error, Result};
 use impasto::picture::{Picture, write_file};
 use impasto::profile::{KERNELS, Load, Profile, Roofs, Shape, Total, alone, measure, roofs};
 use impasto::recording::{Backend, Faults};
+use impasto::transfer::presets::DEFAULT;
 use impasto::transfer::{Config, StyleTransfer};
 use impasto::weights::builtin::builtin;
 
@@ -85,7 +86,7 @@ pub(crate) fn run(arguments: &ProfileArguments) -> Result<Outcome> {
             .last()
             .ok_or_else(|| Error::Kernel { kernel: "profile".into(), what: "nothing to run".into() })
     };
-    let config = options.configure((options.preset("default")?.config)())?;
+    let config = options.configure((options.preset(DEFAULT)?.config)())?;
     let (backend, why) = device::open(&options.device, Faults::default())?;
     if !options.quiet {
         note!("device: {} ({})", backend.engine()?.describe(), one_line(&why));

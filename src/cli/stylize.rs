@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use impasto::error::{Error, Result};
 use impasto::picture::{Picture, Rounding, contact_sheet, numbered};
 use impasto::recording::Faults;
+use impasto::transfer::presets::DEFAULT;
 use impasto::transfer::presets::Preset;
 use impasto::transfer::{Config, Report, Scale, StyleTransfer};
 
@@ -58,7 +59,7 @@ pub(crate) fn run(arguments: &Stylize) -> Result<Outcome> {
 /// The run that the arguments ask for.
 pub(crate) fn job(arguments: &Stylize) -> Result<Job<'_>> {
     let options = &arguments.options;
-    let preset = options.preset("default")?;
+    let preset = options.preset(DEFAULT)?;
     let config = options.configure((preset.config)())?;
     let content = Picture::decode(&arguments.content)?;
     let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<_>>()?;

@@ -64,6 +64,8 @@ params! {
         channels: u32,
         /// Added on the diagonal.
         ridge: f32,
+        /// What the trace lacks of this times the sum of the squared means is added, too.
+        relative: f32,
     }
 }
 
@@ -185,19 +187,20 @@ pub fn mean_backward(
     )
 }
 
-/// Records `cov = second - mean ⊗ mean + ridge * identity`.
+/// Records `cov = second - mean ⊗ mean + (ridge + max(0, relative Σ mean² - trace)) * identity`, the trace being that of the
+/// covariance: what is within rounding of a flat picture's zero gets more.
 pub fn covariance(
     recording: &mut Recording,
     label: &str,
     second: &Tensor,
     mean: &Tensor,
-    ridge: f32,
+    [ridge, relative]: [f32; 2],
     cov: &Tensor,
 ) -> Result<()> {
     let [channels, _] = dims(&COVARIANCE, "second", second)?;
     recording.dispatch(
         &COVARIANCE,
-        &CovarianceParams { channels: channels as u32, ridge },
+        &CovarianceParams { channels: channels as u32, ridge, relative },
         &[("second", second), ("mean", mean), ("cov", cov)],
         Launch {
             label: label.into(),
@@ -262,12 +265,15 @@ fn covariance_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
         return Err(call.mismatch("set of slots"));
     };
     let channels = params.channels as usize;
+    let squares: T = mean.iter().map(|mean| *mean * *mean).sum();
+    let trace: T = (0..channels).map(|k| second[k * channels + k] - mean[k] * mean[k]).sum();
+    let ridge = T::of(params.ridge) + (T::of(params.relative) * squares - trace).max(T::zero());
     for (i, cov) in cov.chunks_exact_mut(channels).enumerate() {
         let second = &second[i * channels..];
         for (j, cov) in cov.iter_mut().enumerate() {
             *cov = second[j] - mean[i] * mean[j];
         }
-        cov[i] += T::of(params.ridge);
+        cov[i] += ridge;
     }
     Ok(())
 }
@@ -333,7 +339,9 @@ mod tests {
             let second = case.random(&[channels, channels]);
             let mean = case.random(&[channels]);
             let cov = case.output(&[channels, channels]);
-            covariance(&mut case.recording, "test", &second, &mean, 0.25 * (i % 3) as f32, &cov).unwrap();
+            // With and without an addition to the trace.
+            let ridge = [0.25 * (i % 3) as f32, 3.0 * (i % 2) as f32];
+            covariance(&mut case.recording, "test", &second, &mean, ridge, &cov).unwrap();
             bench.run(&case);
         }
         bench.finish();

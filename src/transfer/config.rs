@@ -1,4 +1,5 @@
-//! What a run can be told. [`Config::default`] is the one place for defaults.
+//! What a run can be told. [`Config::default`] is the one place for defaults; what the command line does by itself is the
+//! preset [`presets::DEFAULT`](super::presets::DEFAULT).
 
 use super::optimizer::{self, Adam, AdamForm, Lbfgs, Optimizer};
 use crate::error::{Error, Result};

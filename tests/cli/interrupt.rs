@@ -125,7 +125,7 @@ fn a_quiet_run_still_says_where_the_picture_is() {
 fn a_second_ctrl_c_ends_at_once_and_leaves_no_half_written_file() {
     let folder = Folder::new();
     // An iteration takes a second or more; a run that finished it would save out.png.
-    let run = "stylize content.png -s style.png --device cpu -n 100 --size 600x420 --print-every 1";
+    let run = "stylize content.png -s style.png --device cpu --preset plain -n 100 --size 600x420 --print-every 1";
     let mut running = Running::start(&mut folder.command(&format!("{run} -o out.png")));
     running.wait_for("1/100  loss ");
     running.interrupt();
