@@ -201,7 +201,7 @@ fn auto_takes_vgg19_if_it_is_deep_enough_and_else_says_why_not() {
     assert!(ended.last_lines()[0].contains("net-vgg-verydeep-19.mat: not tried, because"), "{}", ended.stderr);
 
     let demo = Folder::new().done("demo --size 16 -n 1 --device cpu");
-    assert!(demo.stderr.contains("; `impasto weights fetch` gets vgg19 for larger strokes"), "{}", demo.stderr);
+    assert!(demo.stderr.contains("; `impasto weights fetch` gets vgg19 for clearer pictures"), "{}", demo.stderr);
 
     let folder = Folder::new();
     let file = folder.path("cache/vgg19.safetensors");
