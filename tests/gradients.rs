@@ -35,9 +35,9 @@ use impasto::recording::{
 };
 use impasto::transfer::{Config, Init, Size, StyleLoss, StyleTransfer, TotalVariation};
 use impasto::weights::Weights;
-use impasto::weights::builtin::builtin;
+use impasto::weights::builtin::random;
 
-static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| builtin(5));
+static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| random(5));
 
 /// Steps of the differences, where the loss is a polynomial and where it is not.
 const LONG: f64 = 1e-2;

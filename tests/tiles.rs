@@ -18,9 +18,9 @@ use impasto::ops::loss::{content_loss, sum_reduce};
 use impasto::recording::{Backend, Purpose, Recording, Tensor};
 use impasto::transfer::{Config, Init, Size, StyleLoss, StyleTransfer, TotalVariation};
 use impasto::weights::Weights;
-use impasto::weights::builtin::builtin;
+use impasto::weights::builtin::random;
 
-static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| builtin(6));
+static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| random(6));
 
 /// A job over `height` x `width` pixels that looks at every level down to relu3_1.
 fn job(backend: &dyn Backend, (height, width): (usize, usize), config: Config) -> StyleTransfer {

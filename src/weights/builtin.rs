@@ -52,6 +52,18 @@ pub fn builtin(depth: usize) -> Weights {
         0 => "random filters".into(),
         known => format!("learnt from drawn textures down to {}, random filters below", VGG19[known - 1].0),
     };
+    weights(convs, &source)
+}
+
+/// The same layers with random filters all through. A poorer network, but a better conditioned one: the learnt one's
+/// activations are large beside their differences. Engines are tested with it.
+pub fn random(depth: usize) -> Weights {
+    let mut convs = Vec::new();
+    grow(&mut convs, depth.clamp(1, VGG19.len()));
+    weights(convs, "random filters")
+}
+
+fn weights(convs: Vec<Conv>, source: &str) -> Weights {
     Weights {
         convs,
         mean: OXFORD_MEAN,
@@ -180,8 +192,7 @@ mod tests {
         let learnt = builtin(8);
         assert_eq!(learnt.source, "built-in network (VGG-19's layers, learnt from drawn textures)");
         assert_eq!(digest(&learnt.convs), 16590419368908923498, "{CHANGED}");
-        let mut random = Vec::new();
-        grow(&mut random, 3);
+        let random = random(3).convs;
         assert_eq!(digest(&random), 3402842493436820267, "{CHANGED}");
         let names = VGG19.map(|(name, inputs, outputs)| (name.to_owned(), inputs, outputs));
         let found = |convs: &[Conv]| {
