@@ -15,7 +15,7 @@ const EVERY: f64 = 60.0;
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct CheckpointOptions {
     /// Go on with a run that was broken off, from OUT.checkpoint or from FILE; settings and inputs must be the same, but
-    /// the iterations may be more
+    /// the iterations of the scale at work and of those after it may be more
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "no_checkpoint")]
     resume: Option<Option<PathBuf>>,
     /// Seconds between two checkpoints in OUT.checkpoint, which is removed when the run is complete [default: 60]
@@ -39,6 +39,11 @@ impl CheckpointOptions {
         self.resume.is_some()
     }
 
+    /// Whether it goes on from the checkpoint beside its own output, so that what is there is its own.
+    pub(crate) fn resumes_own(&self, output: &Path) -> bool {
+        self.resumes() && self.source(output) == self.path(output)
+    }
+
     /// A run that begins at its beginning and leaves nothing but its result.
     pub(crate) fn forget(&mut self) {
         *self = CheckpointOptions { no_checkpoint: true, ..CheckpointOptions::default() };
@@ -59,11 +64,13 @@ impl CheckpointOptions {
     /// Refuses to lose an old checkpoint by accident.
     pub(crate) fn check(&self, output: &Path, overwrite: bool) -> Result<()> {
         match self.path(output) {
-            Some(path) if path.is_dir() || (path.exists() && !overwrite && !self.resumes()) => Err(Error::Output {
-                path,
-                what: "already exists".into(),
-                hint: "pass --resume to go on with that run, or --overwrite to start anew".into(),
-            }),
+            Some(path) if path.is_dir() || (path.exists() && !overwrite && !self.resumes_own(output)) => {
+                Err(Error::Output {
+                    path,
+                    what: "already exists".into(),
+                    hint: "pass --resume to go on with that run, or --overwrite to start anew".into(),
+                })
+            }
             _ => Ok(()),
         }
     }

@@ -19,6 +19,30 @@ use super::names::{
 /// Options that a file may not set: another file, and what only tests use.
 const NOT_IN_A_FILE: [&str; 2] = ["config", "fail-allocation"];
 
+/// Options that leave nothing of others: where the first is typed, the others of a file are not meant. (A total variation's
+/// form, only where its weight is typed as 0.)
+const MOOT: [(&str, &[&str]); 5] = [
+    ("iterations", &["first_iterations"]),
+    ("tv_weight", &["tv"]),
+    ("style_size", &["style_scale"]),
+    ("style_scale", &["style_size"]),
+    (
+        "optimizer",
+        &[
+            "learning_rate",
+            "learning_rate_decay",
+            "adam_beta1",
+            "adam_beta2",
+            "adam_epsilon",
+            "adam_form",
+            "keep_moments",
+            "clamp",
+            "lbfgs_history",
+            "normalize_gradients",
+        ],
+    ),
+];
+
 /// The arguments of this process. A file that they name gives the options that they do not.
 pub(crate) fn arguments() -> Result<Arguments> {
     let mut given: Vec<OsString> = std::env::args_os().collect();
@@ -27,8 +51,15 @@ pub(crate) fn arguments() -> Result<Arguments> {
     if let Some((name, options)) = matches.subcommand()
         && let Ok(Some(path)) = options.try_get_one::<PathBuf>("config")
     {
-        let typed = |setting: &Setting| options.value_source(&setting.id) == Some(ValueSource::CommandLine);
-        let settings = read(path)?.into_iter().filter(|setting| !typed(setting));
+        let typed = |id: &str| options.value_source(id) == Some(ValueSource::CommandLine);
+        let no_variation = options.try_get_one::<f32>("tv_weight").ok().flatten() == Some(&0.0);
+        let moot = |setting: &Setting| {
+            let of = |(by, moot): &(&str, &[&str])| {
+                typed(by) && (*by != "tv_weight" || no_variation) && moot.contains(&setting.id.as_str())
+            };
+            MOOT.iter().any(of)
+        };
+        let settings = read(path)?.into_iter().filter(|setting| !typed(&setting.id) && !moot(setting));
         from_file = settings.map(|setting| setting.argument).collect();
         let at = given.iter().position(|argument| argument == name).map_or(given.len(), |at| at + 1);
         given.splice(at..at, from_file.iter().map(OsString::from));

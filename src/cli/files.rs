@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use impasto::error::{Error, Result};
-use impasto::picture::{check_output, numbered};
+use impasto::picture::{check_output, numbered, write_file};
 use impasto::transfer::Report;
 
 use super::plot::Plot;
@@ -101,13 +101,20 @@ pub(crate) struct Log {
 impl Log {
     /// A new file; of a run that is `resumed` after so many iterations, what an older one says of those before stays.
     pub(crate) fn create(path: &Path, overwrite: bool, scales: usize, resumed: Option<u32>) -> Result<Log> {
-        let kept = resumed.map(|done| lines_before(path, done)).unwrap_or_default();
+        if let Some(kept) = resumed.map(|done| lines_before(path, done)) {
+            if kept.is_empty() && !overwrite && std::fs::metadata(path).is_ok_and(|old| old.len() > 0) {
+                let hint = "give the log of the run that goes on, another name, or --overwrite";
+                return Err(output_error(path, "is not a log of this run", hint));
+            }
+            // As a whole or not at all: a run that is killed here has lost nothing.
+            write_file(path, kept.as_bytes(), true)?;
+            let file = OpenOptions::new().append(true).open(path).map_err(|error| log_error(path, &error))?;
+            return Ok(Log { path: path.into(), several: scales > 1, file: BufWriter::new(file), failed: None });
+        }
         let mut options = OpenOptions::new();
         options.write(true).truncate(true);
-        let replace = overwrite || resumed.is_some();
-        let opened = if replace { options.create(true) } else { options.create_new(true) }.open(path);
-        let mut file = opened.map_err(|error| log_error(path, &error))?;
-        file.write_all(kept.as_bytes()).map_err(|error| log_error(path, &error))?;
+        let opened = if overwrite { options.create(true) } else { options.create_new(true) }.open(path);
+        let file = opened.map_err(|error| log_error(path, &error))?;
         Ok(Log { path: path.into(), several: scales > 1, file: BufWriter::new(file), failed: None })
     }
 

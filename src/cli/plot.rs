@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use impasto::error::{Error, Result};
+use impasto::picture::write_file;
 use impasto::transfer::Report;
 
 const WIDTH: f64 = 960.0;
@@ -110,11 +111,7 @@ impl Plot {
         svg
     }
 
-    pub(crate) fn save(&self, path: &Path) -> Result<()> {
-        std::fs::write(path, self.svg()).map_err(|error| Error::Output {
-            path: path.into(),
-            what: format!("cannot be written: {error}"),
-            hint: "choose another place for --plot".into(),
-        })
+    pub(crate) fn save(&self, path: &Path, overwrite: bool) -> Result<()> {
+        write_file(path, self.svg().as_bytes(), overwrite)
     }
 }

@@ -67,9 +67,13 @@ fn without(arguments: impl Iterator<Item = String>, options: &[(&str, bool)]) ->
         let (name, value) = argument.split_once('=').map_or((&argument[..], false), |(name, _)| (name, true));
         match options.iter().find(|(option, _)| *option == name) {
             Some((_, follows)) => skip = *follows && !value,
-            // A short option with its value attached.
-            None if name.starts_with("-o") => {}
-            None => kept.push(argument),
+            // Short options together, the last with its value attached or following.
+            None => match name.strip_prefix('-').map(|short| short.trim_start_matches('q')) {
+                Some("") if name.len() > 1 => {}
+                Some("o") => skip = true,
+                Some(short) if short.starts_with('o') => {}
+                _ => kept.push(argument),
+            },
         }
     }
     kept
@@ -90,7 +94,18 @@ impl Record {
     pub(crate) fn new(files: &[&Path], options: &Options, config: &Config) -> Result<Record> {
         let mut given = std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned());
         let command = given.next();
-        let arguments = without(command.into_iter().chain(options.from_file.iter().cloned()).chain(given), &OWN);
+        let mut arguments = without(command.into_iter().chain(options.from_file.iter().cloned()).chain(given), &OWN);
+        if let Some(file) = std::path::absolute(&options.weights).ok().filter(|file| file.is_file()) {
+            // Rerun from anywhere.
+            let (file, typed) = (file.to_string_lossy(), options.weights.as_str());
+            for at in 1..arguments.len() {
+                if arguments[at - 1] == "--weights" && arguments[at] == typed {
+                    arguments[at] = file.to_string();
+                } else if arguments[at].strip_prefix("--weights=") == Some(typed) {
+                    arguments[at] = format!("--weights={file}");
+                }
+            }
+        }
         let file = |path: &&Path| Ok((std::path::absolute(path).unwrap_or_else(|_| path.into()), digest(path)?));
         let settings: Map<String, Value> =
             config.described().into_iter().map(|(key, value)| (key, value.into())).collect();
@@ -167,8 +182,11 @@ pub(crate) fn run(arguments: &Rerun) -> Result<Outcome> {
     let found = read(path)?;
     let fail = |what: String, hint: &str| Error::Picture { path: path.clone(), what, hint: hint.into() };
     let output = arguments.output.clone().unwrap_or_else(|| picture::beside(path, "again"));
-    let line = ["impasto".into()].into_iter().chain(found.arguments.iter().map(OsString::from));
-    let line = line.chain(["-o".into(), output.clone().into()]);
+    let mut line: Vec<OsString> = found.arguments.iter().map(OsString::from).collect();
+    // After the command, since nothing after `--` is an option.
+    let after = line.len().min(1);
+    line.splice(after..after, ["-o".into(), output.clone().into()]);
+    let line = std::iter::once("impasto".into()).chain(line);
     let parsed = Arguments::try_parse_from(line).map_err(|error| {
         let what = one_line(error.to_string().lines().next().unwrap_or_default());
         fail(format!("was made with options that this version does not know: {what}"), "use the version that made it")
@@ -232,8 +250,7 @@ mod tests {
 
     #[test]
     fn a_record_leaves_out_where_the_files_of_the_run_went() {
-        let arguments =
-            "stylize a.png -s b.png -o out.png -n 3 --log=x.jsonl --plot y.svg --resume -oz.png --overwrite";
+        let arguments = "stylize a.png -s b.png -o out.png -n 3 --log=x.jsonl --plot y.svg --resume -oz.png -qo w.png -q -qov.png --overwrite";
         let kept = without(arguments.split(' ').map(String::from), &OWN);
         assert_eq!(kept.join(" "), "stylize a.png -s b.png -n 3");
     }

@@ -134,7 +134,8 @@ impl Job<'_> {
             say(&format!("resumed after {done} iterations"));
         }
         let scales = transfer.scales().len();
-        let log = |path| Log::create(path, options.overwrite, scales, resumed);
+        let own = resumed.filter(|_| options.checkpoint.resumes_own(&self.output));
+        let log = |path| Log::create(path, options.overwrite, scales, own);
         let mut log = options.log.as_deref().map(log).transpose()?;
         let mut plot = Plot::default();
         let mut checkpoints = Checkpoints::new(&options.checkpoint, &self.output);
@@ -159,6 +160,9 @@ impl Job<'_> {
                 if matches!(error, Error::DeviceLost { .. } | Error::OutOfMemory { .. } | Error::NonFinite { .. }) {
                     self.rescue(&mut transfer, &mut saver);
                 }
+                if let Some(Err(lost)) = options.plot.as_deref().map(|path| plot.save(path, self.overwrites())) {
+                    note!("{}", one_line(&lost.to_string()));
+                }
                 return Err(error);
             }
         };
@@ -173,7 +177,7 @@ impl Job<'_> {
         }
         saver.finish()?;
         log.map_or(Ok(()), Log::finish)?;
-        options.plot.as_deref().map_or(Ok(()), |path| plot.save(path))?;
+        options.plot.as_deref().map_or(Ok(()), |path| plot.save(path, self.overwrites()))?;
         if done < all {
             let size = |scale: &Scale| format!("{}x{}", scale.width, scale.height);
             let so_far = match (last, transfer.scales().last()) {
@@ -214,7 +218,7 @@ impl Job<'_> {
 
     /// Whether files that are there may be replaced. Who goes on with a run wants its files to be the new ones.
     fn overwrites(&self) -> bool {
-        self.options.overwrite || self.options.checkpoint.resumes()
+        self.options.overwrite || self.options.checkpoint.resumes_own(&self.output)
     }
 
     /// The iterations after which the run is complete.

@@ -305,10 +305,14 @@ impl StyleTransfer {
     /// [`Error::Checkpoint`] where it belongs to something else.
     pub fn resume(&mut self, checkpoint: &Checkpoint, path: Option<&PathBuf>) -> Result<()> {
         checkpoint.check(path, &self.identity())?;
-        let fail = |what: String| Error::Checkpoint {
+        let fail = |what: String| {
+            Error::Checkpoint {
             path: path.cloned().unwrap_or_default(),
             what,
-            hint: "give the iterations that it was made with, or more, or start the run anew without --resume".into(),
+            hint: "give the iterations that it was made with (only those of the scale at work and after it may be more), or \
+                   start the run anew without --resume"
+                .into(),
+        }
         };
         let Checkpoint { scale, first, ref kept, .. } = *checkpoint;
         let before: u32 = self.scales.iter().take(scale).map(|scale| scale.iterations).sum();

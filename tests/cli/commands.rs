@@ -78,6 +78,17 @@ fn an_option_goes_before_the_files_and_the_files_before_the_presets() {
     assert_eq!(samples("again.png"), samples("file.png"));
     std::fs::rename(folder.path("other.toml"), moved).unwrap();
     assert_eq!(run("more", "-n 3 --config my.toml"), run("typed_more", &format!("{typed} -n 3 --quiet")));
+    // What an option makes moot does not count against it, nor does it stay.
+    folder.write("all.toml", folder.done("presets --show draft").stdout);
+    let size = "--size 16 --content-layers , --style-layers relu1_1";
+    assert_eq!(
+        run("short", &format!("--config all.toml {size} -n 2")).lines().count(),
+        2,
+        "first-iterations is not meant"
+    );
+    for options in ["--tv-weight 0", "--style-size 20", "--optimizer lbfgs"] {
+        run(&options[2..6], &format!("--config all.toml {size} -n 1 {options}"));
+    }
     // A preset of one's own leaves the file's other lines.
     assert_eq!(run("draft", "--preset draft --config=my.toml").lines().count(), 2);
 }

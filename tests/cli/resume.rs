@@ -230,3 +230,28 @@ fn losses_are_drawn() {
         again,
     );
 }
+
+#[test]
+fn going_on_from_another_runs_checkpoint_replaces_nothing() {
+    let folder = Folder::new();
+    for name in ["other.checkpoint", "old.png", "new.png.checkpoint"] {
+        folder.write(name, "precious");
+    }
+    let run = format!("stylize content.png -s style.png {CHEAP} -n 2 --resume=other.checkpoint");
+    let hint = "pass --overwrite to replace it, or choose another name";
+    folder.refuses(&format!("{run} -o old.png"), 1, "output old.png: already exists", hint);
+    let hint = "pass --resume to go on with that run, or --overwrite to start anew";
+    folder.refuses(&format!("{run} -o new.png"), 1, "output new.png.checkpoint: already exists", hint);
+}
+
+#[test]
+fn a_result_is_made_again_wherever_its_options_stood() {
+    let folder = Folder::new();
+    let run = format!("stylize -s style.png {CHEAP} -n 2");
+    folder.done(&format!("{run} -qo first.png content.png"));
+    folder.done(&format!("{run} -o second.png -- content.png"));
+    for name in ["first", "second"] {
+        folder.done(&format!("rerun {name}.png -o {name}_again.png"));
+        assert_eq!(folder.pixels(&format!("{name}_again.png")), folder.pixels(&format!("{name}.png")));
+    }
+}
