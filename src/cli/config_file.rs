@@ -16,8 +16,8 @@ use super::names::{
     AdamFormName, EdgeName, OptimizerName, OrientationName, PoolingName, StyleLossName, TotalVariationName, typed,
 };
 
-/// Options that a file may not set: another file, and what only tests use.
-const NOT_IN_A_FILE: [&str; 2] = ["config", "fail-allocation"];
+/// Options that a file may not set: another file, what only tests use, and what is said of one run only.
+const NOT_IN_A_FILE: [&str; 3] = ["config", "fail-allocation", "resume"];
 
 /// Options that leave nothing of others: where the first is typed, the others of a file are not meant. (A total variation's
 /// form, only where its weight is typed as 0.)
