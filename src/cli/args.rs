@@ -9,7 +9,9 @@ use impasto::picture::{Picture, read_npy};
 use impasto::transfer::presets::{self, Preset};
 use impasto::transfer::{Config, Init, Size};
 
+use super::batch::BatchOptions;
 use super::checkpoint::CheckpointOptions;
+use super::grid::Grid;
 use super::names::{EdgeName, OrientationName, PoolingName, StyleLossName, TotalVariationName};
 use super::optimizer::OptimizerOptions;
 use super::plan::{PlanArguments, parse_memory};
@@ -26,8 +28,8 @@ pub(crate) struct Arguments {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 bad input file, \
-4 no usable device or out of memory, 130 interrupted (the picture so far is saved).";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed (of several pictures: at least one), 2 wrong usage, \
+3 bad input file, 4 no usable device or out of memory, 130 interrupted (the picture so far is saved).";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -35,6 +37,8 @@ pub(crate) enum Command {
     Stylize(Stylize),
     /// Paint the bundled pictures, with no file needed
     Demo(Demo),
+    /// Paint a picture with several values of one or two options, side by side on a labelled sheet
+    Grid(Grid),
     /// Make a result again, from what it says about how it was made
     Rerun(Rerun),
     /// Forecast the memory and time of a run; takes the options of `stylize`, writes nothing
@@ -54,18 +58,28 @@ pub(crate) enum Command {
     /// Get VGG-19, and look after the weights that are here
     #[command(subcommand)]
     Weights(Weights),
+    /// Print completions of commands and options for a shell
+    Completions {
+        /// Whose: `impasto completions bash > ~/.local/share/bash-completion/completions/impasto`
+        shell: clap_complete::Shell,
+    },
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct Stylize {
-    /// Picture to paint (PNG, JPEG, WebP, TIFF)
-    pub(crate) content: PathBuf,
+    /// Picture to paint (PNG, JPEG, WebP, TIFF). Several, folders, or patterns like '*.jpg' are painted one after the
+    /// other
+    #[arg(required = true)]
+    pub(crate) content: Vec<PathBuf>,
     /// Picture whose style is taken
-    #[arg(long, short, required = true)]
+    #[arg(long, short, required_unless_present = "styles")]
     pub(crate) style: Vec<PathBuf>,
-    /// Where to write the result; its extension chooses the format
+    /// Where to write the result; its extension chooses the format. For several pictures the folder of the results, made
+    /// if it is missing
     #[arg(long, short)]
     pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) batch: BatchOptions,
     #[command(flatten)]
     pub(crate) options: Options,
 }
@@ -193,6 +207,9 @@ pub(crate) struct Options {
     /// Draw the loss and its terms over the iterations, on a logarithmic scale
     #[arg(long, value_name = "FILE.svg")]
     pub(crate) plot: Option<PathBuf>,
+    /// Show the picture in the terminal while it is painted, above the progress bar
+    #[arg(long)]
+    pub(crate) preview: bool,
     #[command(flatten)]
     pub(crate) checkpoint: CheckpointOptions,
     /// Replace existing files
@@ -317,7 +334,7 @@ impl Options {
     /// Leaves of a run what bears on its result.
     pub(crate) fn repeat(&mut self, overwrite: bool, quiet: bool) {
         (self.overwrite, self.quiet, self.dump_plan) = (overwrite, quiet, false);
-        (self.log, self.plot, self.save_every) = (None, None, Some(0));
+        (self.log, self.plot, self.save_every, self.preview) = (None, None, Some(0), false);
         self.checkpoint.forget();
     }
 

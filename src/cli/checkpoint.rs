@@ -44,6 +44,16 @@ impl CheckpointOptions {
         self.resumes() && self.source(output) == self.path(output)
     }
 
+    /// Whether the file to go on from is named.
+    pub(crate) fn names_a_file(&self) -> bool {
+        matches!(self.resume, Some(Some(_)))
+    }
+
+    /// Goes on from nothing.
+    pub(crate) fn begin_anew(&mut self) {
+        self.resume = None;
+    }
+
     /// A run that begins at its beginning and leaves nothing but its result.
     pub(crate) fn forget(&mut self) {
         *self = CheckpointOptions { no_checkpoint: true, ..CheckpointOptions::default() };

@@ -43,9 +43,9 @@ const MOOT: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// The arguments of this process. A file that they name gives the options that they do not.
-pub(crate) fn arguments() -> Result<Arguments> {
-    let mut given: Vec<OsString> = std::env::args_os().collect();
+/// The arguments of a command line. A file that they name gives the options that they do not.
+pub(crate) fn arguments(line: impl IntoIterator<Item = OsString>) -> Result<Arguments> {
+    let mut given: Vec<OsString> = line.into_iter().collect();
     let mut matches = Arguments::command().get_matches_from(&given);
     let mut from_file = Vec::new();
     if let Some((name, options)) = matches.subcommand()
@@ -68,6 +68,7 @@ pub(crate) fn arguments() -> Result<Arguments> {
     let mut arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match &mut arguments.command {
         args::Command::Stylize(stylize) => stylize.options.from_file = from_file,
+        args::Command::Grid(grid) => grid.options.from_file = from_file,
         args::Command::Demo(demo) => demo.options.from_file = from_file,
         args::Command::Plan(plan) => plan.options.from_file = from_file,
         args::Command::Profile(profile) => profile.options.from_file = from_file,
@@ -78,11 +79,13 @@ pub(crate) fn arguments() -> Result<Arguments> {
 
 /// One line of a file as an argument.
 #[derive(Debug)]
-struct Setting {
+pub(crate) struct Setting {
     /// The field of [`Options`] that it sets.
-    id: String,
-    argument: String,
+    pub(crate) id: String,
+    pub(crate) argument: String,
 }
+
+const AS_TAKEN: &str = "give what the option takes: see `impasto stylize --help`";
 
 fn refused(what: String, hint: &str) -> Error {
     Error::Config { option: "config", what, hint: hint.into() }
@@ -124,14 +127,36 @@ fn read(path: &Path) -> Result<Vec<Setting>> {
                 None => return fail(format!("{name} takes no such value"), "give a number, a text, or a list of them"),
             },
         };
-        if let Err(error) = command.clone().try_get_matches_from(["config", &argument]) {
-            let message = error.to_string();
-            let first = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_string();
-            return fail(first, "give what the option takes: see `impasto stylize --help`");
+        if let Err(first) = checked(&command, &argument) {
+            return fail(first, AS_TAKEN);
         }
         Ok(Some(Setting { id: option.get_id().to_string(), argument }))
     });
     settings.filter_map(Result::transpose).collect()
+}
+
+/// One option with its value, by the rules of a file's lines.
+///
+/// # Errors
+/// What is wrong with it, and a hint.
+pub(crate) fn setting(name: &str, value: &str) -> Result<Setting, (String, &'static str)> {
+    let command = Options::augment_args(Command::new("config"));
+    let named = |argument: &&clap::Arg| argument.get_long() == Some(name) && !NOT_IN_A_FILE.contains(&name);
+    let Some(option) = command.get_arguments().find(named) else {
+        return Err((format!("there is no option `{name}`"), "see `impasto stylize --help`"));
+    };
+    let argument = format!("--{name}={value}");
+    checked(&command, &argument).map_err(|first| (first, AS_TAKEN))?;
+    Ok(Setting { id: option.get_id().to_string(), argument })
+}
+
+/// Has the parser look at an argument by itself; the first line of what it says against it.
+fn checked(command: &Command, argument: &str) -> Result<(), String> {
+    command
+        .clone()
+        .try_get_matches_from(["config", argument])
+        .map(drop)
+        .map_err(|error| error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_string())
 }
 
 /// A value as it would be typed; lists with commas.

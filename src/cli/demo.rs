@@ -1,6 +1,7 @@
 //! `impasto demo`: the bundled pictures, so that the first run needs nothing.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use impasto::error::Result;
 use impasto::picture::{Picture, beside};
@@ -34,17 +35,9 @@ pub(crate) fn job(arguments: &Demo) -> Result<Job<'_>> {
     let options = &arguments.options;
     let preset = options.preset("draft")?;
     let config = options.configure((preset.config)())?;
-    Ok(Job {
-        options,
-        preset,
-        record: Record::new(&options.init_file().into_iter().collect::<Vec<_>>(), options, &config)?,
-        config,
-        output: arguments.output.clone(),
-        sheet: Some(beside(&arguments.output, "sheet")),
-        content: Picture::decode_bytes(LAKE, Path::new("bundled lake.png"))?,
-        styles: vec![Picture::decode_bytes(NIGHT, Path::new("bundled night.png"))?],
-        inputs: Vec::new(),
-        may_fetch: false,
-        repeats: None,
-    })
+    let record = Record::new(&options.init_file().into_iter().collect::<Vec<_>>(), options, &config)?;
+    let content = Picture::decode_bytes(LAKE, Path::new("bundled lake.png"))?;
+    let styles = Arc::new(vec![Picture::decode_bytes(NIGHT, Path::new("bundled night.png"))?]);
+    let job = Job::new(options, (preset, config), (content, styles), arguments.output.clone(), record);
+    Ok(Job { sheet: Some(beside(&arguments.output, "sheet")), may_fetch: false, ..job })
 }

@@ -13,7 +13,7 @@ use impasto::transfer::Report;
 use super::plot::Plot;
 
 /// What a run is going to write.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Outputs<'a> {
     pub(crate) picture: &'a Path,
     /// Content, style and result side by side.
@@ -27,35 +27,69 @@ pub(crate) struct Outputs<'a> {
     pub(crate) overwrite: bool,
 }
 
-impl Outputs<'_> {
-    /// Fails where writing could not succeed, or would replace one of `inputs` or another output. Leaves nothing behind.
-    pub(crate) fn check<'i>(&self, inputs: impl IntoIterator<Item = &'i Path>) -> Result<()> {
-        let mut taken: HashMap<PathBuf, &str> =
-            inputs.into_iter().map(|input| (place(input), "is one of the files that the run reads")).collect();
-        let mut claim = |path: &Path| match taken.insert(place(path), "is named for two of the run's files") {
+/// The files that are spoken for, with what is wrong with naming them again.
+#[derive(Debug)]
+pub(crate) struct Claims(HashMap<PathBuf, &'static str>);
+
+impl Claims {
+    /// The files that are read.
+    pub(crate) fn new<'i>(inputs: impl IntoIterator<Item = &'i Path>) -> Claims {
+        let what = "is one of the files that the run reads";
+        Claims(inputs.into_iter().map(|input| (place(input), what)).collect())
+    }
+
+    fn claim(&mut self, path: &Path) -> Result<()> {
+        match self.0.insert(place(path), "is named for two of the run's files") {
             Some(what) => Err(output_error(path, what, "choose another name: this one is never replaced")),
             None => Ok(()),
-        };
+        }
+    }
+}
+
+impl<'a> Outputs<'a> {
+    /// One picture and nothing beside it.
+    pub(crate) fn picture_alone(picture: &'a Path, overwrite: bool) -> Outputs<'a> {
+        Outputs {
+            picture,
+            sheet: None,
+            save_every: 0,
+            iterations: 0,
+            log: None,
+            plot: None,
+            checkpoint: None,
+            overwrite,
+        }
+    }
+
+    /// Fails where writing could not succeed, or would replace what is read or another output. Leaves nothing behind.
+    pub(crate) fn check(&self, claims: &mut Claims) -> Result<()> {
         for picture in [Some(self.picture), self.sheet].into_iter().flatten() {
-            claim(picture)?;
+            claims.claim(picture)?;
             check_output(picture, self.overwrite)?;
         }
+        self.check_beside(claims)
+    }
+
+    /// The same where the folder of the pictures is yet to be made.
+    pub(crate) fn check_beside(&self, claims: &mut Claims) -> Result<()> {
         if let Some(log) = self.log {
-            claim(log)?;
+            claims.claim(log)?;
             check_log(log, self.overwrite).map_err(|error| log_error(log, &error))?;
         }
         if let Some(plot) = self.plot {
             Plot::check(plot)?;
-            claim(plot)?;
+            claims.claim(plot)?;
             check_log(plot, self.overwrite).map_err(|error| log_error(plot, &error))?;
         }
-        if let Some(checkpoint) = self.checkpoint {
-            claim(checkpoint)?;
-        }
+        self.checkpoint.map_or(Ok(()), |checkpoint| claims.claim(checkpoint))
+    }
+
+    /// The same for the pictures on the way.
+    pub(crate) fn check_numbered(&self, claims: &mut Claims) -> Result<()> {
         if let every @ 1.. = self.save_every {
             for iteration in (every..=self.iterations).step_by(every as usize) {
                 let path = numbered(self.picture, iteration);
-                claim(&path)?;
+                claims.claim(&path)?;
                 if iteration == every || path.exists() {
                     check_output(&path, self.overwrite)?;
                 }
@@ -72,11 +106,11 @@ fn place(path: &Path) -> PathBuf {
     canonicalize(path).ok().or_else(absent).unwrap_or_else(|| path.into())
 }
 
-fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn output_error(path: &Path, what: &str, hint: &str) -> Error {
+pub(crate) fn output_error(path: &Path, what: &str, hint: &str) -> Error {
     Error::Output { path: path.into(), what: what.into(), hint: hint.into() }
 }
 

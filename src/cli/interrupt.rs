@@ -1,7 +1,7 @@
 //! Ctrl-C: the first one asks the run to stop and save, the second one quits at once.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Handle;
 
@@ -22,30 +22,39 @@ pub(crate) fn exit_until_a_run_listens() {
     });
 }
 
-/// Set once Ctrl-C was pressed.
+/// Whether Ctrl-C was pressed. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
+pub(crate) struct Interrupt {
+    pressed: Arc<AtomicBool>,
+    /// What the run at work shows; `None` until one listens.
+    progress: Arc<Mutex<Option<Progress>>>,
+}
 
 impl Interrupt {
-    /// Starts listening, on a thread of the runtime. Where signals cannot be listened to, Ctrl-C simply ends the process.
-    pub(crate) fn listen(runtime: &Handle, progress: &Progress) -> Interrupt {
-        let progress = progress.clone();
-        let interrupt = Interrupt::default();
-        let flag = interrupt.clone();
+    /// Starts listening, on a thread of the runtime; from the second run on, speaks through its progress. Where signals
+    /// cannot be listened to, Ctrl-C simply ends the process.
+    pub(crate) fn listen(&self, runtime: &Handle, progress: &Progress) {
+        let shown = |of: &Interrupt| of.progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let before = self.progress.lock().unwrap_or_else(PoisonError::into_inner).replace(progress.clone());
+        if before.is_some() {
+            return;
+        }
+        let flag = self.clone();
         LISTENING.store(true, Ordering::Relaxed);
         runtime.spawn(async move {
             while tokio::signal::ctrl_c().await.is_ok() {
-                if flag.0.swap(true, Ordering::Relaxed) {
+                if flag.pressed.swap(true, Ordering::Relaxed) {
                     std::process::exit(i32::from(INTERRUPTED));
                 }
-                progress.note("stopping after this iteration; Ctrl-C again quits at once");
+                if let Some(progress) = shown(&flag) {
+                    progress.note("stopping after this iteration; Ctrl-C again quits at once");
+                }
             }
         });
-        interrupt
     }
 
     /// Whether to stop.
     pub(crate) fn requested(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.pressed.load(Ordering::Relaxed)
     }
 }

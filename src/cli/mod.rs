@@ -1,18 +1,23 @@
 //! The command line: arguments, progress, printing. The only place that prints, and the only one where tokio lives.
 
 mod args;
+mod batch;
 mod checkpoint;
 mod config_file;
+mod contents;
 mod demo;
 mod device;
 mod fetch;
 mod files;
+mod grid;
 mod info;
 mod interrupt;
+mod line;
 mod names;
 mod optimizer;
 mod plan;
 mod plot;
+mod preview;
 mod profile;
 mod progress;
 mod record;
@@ -20,10 +25,12 @@ mod saver;
 mod shaders;
 mod stylize;
 mod weights;
+mod workshop;
 
 use std::io::Write;
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use impasto::error::{Error, Result};
 
 /// Exit code when Ctrl-C ended a run; the picture so far is saved.
@@ -51,15 +58,18 @@ pub(crate) use {note, out};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Done,
+    /// Of several pictures some failed, which is said already.
+    Failed,
     Interrupted,
 }
 
 /// Parses the arguments, runs the command, and turns its result into an exit code.
 pub(crate) fn run() -> ExitCode {
-    let result = config_file::arguments().and_then(|arguments| dispatch(&arguments.command));
+    let result = config_file::arguments(std::env::args_os()).and_then(|arguments| dispatch(&arguments.command));
     let _ = std::io::stdout().flush();
     match result {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::FAILURE,
         Ok(Outcome::Interrupted) => ExitCode::from(INTERRUPTED),
         Err(error) => {
             note!("error: {}", one_line(&error.to_string()));
@@ -93,6 +103,14 @@ fn dispatch(command: &args::Command) -> Result<Outcome> {
             Ok(Outcome::Done)
         }
         args::Command::Weights(command) => weights::run(command),
+        args::Command::Grid(grid) => grid::run(grid),
+        args::Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut args::Arguments::command(), "impasto", &mut script);
+            // A reader that has gone is no error.
+            let _ = std::io::stdout().write_all(&script);
+            Ok(Outcome::Done)
+        }
     }
 }
 

@@ -63,7 +63,7 @@ impl Progress {
             return Progress::Lines { every, course };
         }
         let bar = ProgressBar::new(course.work(u32::MAX));
-        if let Ok(style) = ProgressStyle::with_template("{bar:32} {msg}  {eta} left") {
+        if let Ok(style) = ProgressStyle::with_template("{prefix}{bar:32} {msg}  {eta} left") {
             bar.set_style(style);
         }
         bar.enable_steady_tick(Duration::from_millis(250));
@@ -87,6 +87,18 @@ impl Progress {
                     note!("{}  loss {:.5e}  {seconds:.1} s", course.place(report), report.total_loss);
                 }
             }
+        }
+    }
+
+    /// Whether there is a bar.
+    pub(crate) fn is_a_bar(&self) -> bool {
+        matches!(self, Progress::Bar(..))
+    }
+
+    /// Puts lines above the bar, in place of those that stood there. Each ends in a line break.
+    pub(crate) fn show_above(&self, lines: String) {
+        if let Progress::Bar(bar, _) = self {
+            bar.set_prefix(lines);
         }
     }
 

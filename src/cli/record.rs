@@ -213,14 +213,17 @@ pub(crate) fn run(arguments: &Rerun) -> Result<Outcome> {
             for (i, place) in stylize.style.iter_mut().enumerate() {
                 moved(arguments.style.get(i), place, "--style FILE")?;
             }
-            moved(arguments.content.as_ref(), &mut stylize.content, "--content FILE")?;
+            let none = || fail("was made from no picture or several".into(), "give a result of impasto as it wrote it");
+            let [content] = &mut stylize.content[..] else { return Err(none()) };
+            moved(arguments.content.as_ref(), content, "--content FILE")?;
             for place in stylize.options.files_mut() {
                 let mut file = PathBuf::from(&*place);
                 moved(None, &mut file, "the file that it was")?;
                 *place = file.to_string_lossy().into_owned();
             }
             stylize.options.repeat(arguments.overwrite, arguments.quiet);
-            stylize::job(&stylize)?
+            let [content] = &stylize.content[..] else { return Err(none()) };
+            stylize::job(content, &stylize)?
         }
         Command::Demo(was) => {
             demo = was;

@@ -1,25 +1,23 @@
 //! `impasto stylize`: from files to a file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use impasto::error::{Error, Result};
-use impasto::picture::{Picture, Rounding, contact_sheet, numbered};
-use impasto::recording::Faults;
+use impasto::error::Result;
+use impasto::picture::{Picture, Rounding, numbered};
 use impasto::transfer::presets::DEFAULT;
 use impasto::transfer::presets::Preset;
 use impasto::transfer::{Config, Report, Scale, StyleTransfer};
 
 use super::args::{Options, Stylize};
-use super::checkpoint::Checkpoints;
-use super::device;
-use super::files::{Log, Outputs};
+use super::checkpoint::{CheckpointOptions, Checkpoints};
+use super::files::{Claims, Outputs};
 use super::interrupt::Interrupt;
-use super::plot::Plot;
 use super::progress::Progress;
 use super::record::Record;
 use super::saver::Saver;
-use super::weights::{Wish, resolve};
-use super::{Outcome, note, one_line, out};
+use super::workshop::Workshop;
+use super::{Outcome, batch, note, one_line};
 
 /// Everything that a run needs, checked before anything is computed.
 #[derive(Debug)]
@@ -28,12 +26,21 @@ pub(crate) struct Job<'a> {
     pub(crate) preset: &'static Preset,
     pub(crate) config: Config,
     pub(crate) output: PathBuf,
+    /// Where the last good picture goes if the run fails.
+    pub(crate) rescued: PathBuf,
     /// Where content, style and result go side by side.
     pub(crate) sheet: Option<PathBuf>,
     pub(crate) content: Picture,
-    pub(crate) styles: Vec<Picture>,
+    pub(crate) styles: Arc<Vec<Picture>>,
     /// The files read so far, which no output may replace.
     pub(crate) inputs: Vec<&'a Path>,
+    pub(crate) checkpoint: CheckpointOptions,
+    pub(crate) log: Option<PathBuf>,
+    pub(crate) plot: Option<PathBuf>,
+    /// Whether logs and plots that are there are its own, of an earlier try.
+    pub(crate) replaces: bool,
+    /// Whether to say where the result is.
+    pub(crate) says_where: bool,
     /// Whether VGG-19 may be downloaded for it.
     pub(crate) may_fetch: bool,
     /// What the result will say about how it was made.
@@ -53,187 +60,125 @@ pub(crate) struct Repeats {
 
 /// Runs `impasto stylize`.
 pub(crate) fn run(arguments: &Stylize) -> Result<Outcome> {
-    job(arguments)?.run()
+    match &arguments.content[..] {
+        [content] if !batch::is_asked_for(arguments) => job(content, arguments)?.run(),
+        _ => batch::run(arguments),
+    }
 }
 
-/// The run that the arguments ask for.
-pub(crate) fn job(arguments: &Stylize) -> Result<Job<'_>> {
+/// The run that the arguments ask for, of one content.
+pub(crate) fn job<'a>(content: &'a Path, arguments: &'a Stylize) -> Result<Job<'a>> {
     let options = &arguments.options;
     let preset = options.preset(DEFAULT)?;
     let config = options.configure((preset.config)())?;
-    let content = Picture::decode(&arguments.content)?;
+    let picture = Picture::decode(content)?;
     let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<_>>()?;
-    let inputs: Vec<&Path> = arguments.style.iter().chain([&arguments.content]).map(PathBuf::as_path).collect();
+    let inputs: Vec<&Path> = arguments.style.iter().map(PathBuf::as_path).chain([content]).collect();
     let files: Vec<&Path> = inputs.iter().copied().chain(options.init_file()).collect();
     let record = Record::new(&files, options, &config)?;
-    let output = arguments.output.clone();
-    let (sheet, may_fetch, repeats) = (None, true, None);
-    Ok(Job { options, preset, config, output, sheet, content, styles, inputs, may_fetch, record, repeats })
+    let mut job = Job::new(options, (preset, config), (picture, Arc::new(styles)), arguments.output.clone(), record);
+    job.inputs = inputs;
+    Ok(job)
 }
 
-impl Job<'_> {
-    /// Checks what will be written, loads weights, opens the device, steps to the end or to Ctrl-C, saves.
+impl<'a> Job<'a> {
+    /// A run that writes what the options name, and that may fetch VGG-19.
+    pub(crate) fn new(
+        options: &'a Options,
+        (preset, config): (&'static Preset, Config),
+        (content, styles): (Picture, Arc<Vec<Picture>>),
+        output: PathBuf,
+        record: Record,
+    ) -> Job<'a> {
+        Job {
+            options,
+            preset,
+            config,
+            rescued: output.clone(),
+            output,
+            sheet: None,
+            content,
+            styles,
+            inputs: Vec::new(),
+            checkpoint: options.checkpoint.clone(),
+            log: options.log.clone(),
+            plot: options.plot.clone(),
+            replaces: false,
+            says_where: true,
+            may_fetch: true,
+            record,
+            repeats: None,
+        }
+    }
+
+    /// Checks what will be written, opens a workshop, and paints there.
     pub(crate) fn run(mut self) -> Result<Outcome> {
-        let options = self.options;
-        let say = |text: &str| {
-            if !options.quiet {
-                note!("{text}");
-            }
-        };
-        if !options.dump_plan {
+        if !self.options.dump_plan {
             self.check_outputs()?;
         }
         // Before anything is downloaded.
         StyleTransfer::check(&self.content, &self.styles, &self.config)?;
-        device::set_threads(options.threads)?;
-        let faults = Faults::fail_allocation(options.fail_allocation);
-        let (backend, why) = device::open(&options.device, faults)?;
-        let Some(weights) = resolve(&Wish {
-            text: &options.weights,
-            depth: self.config.depth(),
-            may_fetch: self.may_fetch && !options.dump_plan,
-            offline: options.offline,
-            quiet: options.quiet,
-        })?
-        else {
+        let Some(mut workshop) = Workshop::open(self.options, self.config.depth(), self.may_fetch)? else {
             return Ok(Outcome::Interrupted);
         };
-        // A network that nobody asked for is never taken in silence.
-        if !options.quiet || (self.may_fetch && options.weights == "auto" && weights.source.starts_with("built-in")) {
-            note!("weights: {}", one_line(&weights.source));
+        if self.options.dump_plan {
+            return workshop.dump_plan(&self);
         }
-        if options.dump_plan {
-            for plan in StyleTransfer::plan_on(backend.as_ref(), &weights, &self.content, &self.styles, &self.config)? {
-                out!("{}x{}, {} iterations", plan.scale.width, plan.scale.height, plan.scale.iterations);
-                out!("{}", plan.step);
-            }
-            return Ok(Outcome::Done);
+        workshop.paint(&mut self)
+    }
+
+    /// Says something to who wants to know.
+    pub(crate) fn say(&self, text: &str) {
+        if !self.options.quiet {
+            note!("{text}");
         }
-        let mut transfer =
-            StyleTransfer::new(backend.as_ref(), &weights, &self.content, &self.styles, self.config.clone())?;
-        self.record.add("weights", one_line(&weights.source));
-        let network = weights.digest();
-        if self.repeats.as_ref().is_some_and(|run| run.weights != network) {
-            return Err(Error::Weights {
-                path: one_line(&weights.source).into(),
-                what: "is not the network that the result was made with".into(),
-                hint: "`impasto weights list` says what is here; use the one with which the result was made".into(),
-            });
-        }
-        self.record.add("weights_sha256", network);
-        drop(weights);
-        self.record.add("device", transfer.device());
-        let resumed = Checkpoints::resume(&options.checkpoint, &self.output, &mut transfer)?;
-        say(&format!("device: {} ({})", transfer.device(), one_line(&why)));
-        let tiles = transfer.tile().map_or(String::new(), |edge| format!(", in tiles of {edge} pixels"));
-        say(&format!("{}{tiles}", size_line(transfer.scales())));
-        for text in transfer.notes() {
-            say(&format!("note: {}", one_line(&text)));
-        }
-        if let Some(done) = resumed {
-            say(&format!("resumed after {done} iterations"));
-        }
-        let scales = transfer.scales().len();
-        let own = resumed.filter(|_| options.checkpoint.resumes_own(&self.output));
-        let log = |path| Log::create(path, options.overwrite, scales, own);
-        let mut log = options.log.as_deref().map(log).transpose()?;
-        let mut plot = Plot::default();
-        let mut checkpoints = Checkpoints::new(&options.checkpoint, &self.output);
-        let progress = Progress::new(options.quiet, self.preset.article_output, transfer.scales(), options.print_every);
-        let runtime = runtime()?;
-        let interrupt = Interrupt::listen(runtime.handle(), &progress);
-        let mut saver = Saver::new(runtime.handle());
-        let mut watch = |reports: &[Report]| {
-            for report in reports {
-                progress.report(report);
-                plot.add(report);
-            }
-            if let Some(log) = &mut log {
-                log.write(reports);
-            }
-        };
-        let painted = self.paint(&mut transfer, (&interrupt, &progress), &mut saver, &mut checkpoints, &mut watch);
-        progress.finish();
-        let (last, result) = match painted.and_then(|last| Ok((last, transfer.image()?))) {
-            Ok(done) => done,
-            Err(error) => {
-                if matches!(error, Error::DeviceLost { .. } | Error::OutOfMemory { .. } | Error::NonFinite { .. }) {
-                    self.rescue(&mut transfer, &mut saver);
-                }
-                if let Some(Err(lost)) = options.plot.as_deref().map(|path| plot.save(path, self.overwrites())) {
-                    note!("{}", one_line(&lost.to_string()));
-                }
-                return Err(error);
-            }
-        };
-        if let (Some(path), [style, ..]) = (&self.sheet, &self.styles[..]) {
-            let sheet = contact_sheet(&[&self.content, style, &result]);
-            self.write(&mut saver, sheet, (path.clone(), transfer.iteration()));
-        }
-        let (done, all, path) = (transfer.iteration(), self.last(transfer.scales()), self.output.display());
-        self.write(&mut saver, result, (self.output.clone(), done));
-        if done < all {
-            checkpoints.write(&mut transfer, &mut saver)?;
-        }
-        saver.finish()?;
-        log.map_or(Ok(()), Log::finish)?;
-        options.plot.as_deref().map_or(Ok(()), |path| plot.save(path, self.overwrites()))?;
-        if done < all {
-            let size = |scale: &Scale| format!("{}x{}", scale.width, scale.height);
-            let so_far = match (last, transfer.scales().last()) {
-                (Some(at), Some(end)) if at.index < end.index => {
-                    format!("the picture so far, enlarged from {} to {},", size(&at), size(end))
-                }
-                _ => "the picture so far".into(),
-            };
-            note!("interrupted after {done} of {all} iterations; {so_far} is in {path}");
-            if checkpoints.there() && !options.quiet {
-                note!("the same command with --resume goes on");
-            }
-            return Ok(Outcome::Interrupted);
-        }
-        checkpoints.remove();
-        say(&format!("wrote {path}"));
-        Ok(Outcome::Done)
     }
 
     /// Every file that the run writes must be writable before the first second is spent.
     fn check_outputs(&self) -> Result<()> {
+        let mut claims = Claims::new(self.inputs.iter().copied().chain(self.options.input_files()));
+        self.outputs(|outputs| {
+            outputs.check(&mut claims)?;
+            outputs.check_numbered(&mut claims)
+        })?;
+        self.checkpoint.check(&self.output, self.options.overwrite)
+    }
+
+    /// Lends `look` what the run is going to write.
+    pub(crate) fn outputs(&self, look: impl FnOnce(Outputs<'_>) -> Result<()>) -> Result<()> {
         // More styles than one, or none, are refused later.
         let style = self.styles.first().unwrap_or(&self.content);
-        let checkpoint = self.options.checkpoint.path(&self.output);
-        let outputs = Outputs {
+        let checkpoint = self.checkpoint.path(&self.output);
+        look(Outputs {
             picture: &self.output,
             sheet: self.sheet.as_deref(),
             save_every: self.save_every(),
             iterations: iterations(&self.config.scales(&self.content, style)),
-            log: self.options.log.as_deref(),
-            plot: self.options.plot.as_deref(),
+            log: self.log.as_deref(),
+            plot: self.plot.as_deref(),
             checkpoint: checkpoint.as_deref(),
             overwrite: self.overwrites(),
-        };
-        outputs.check(self.inputs.iter().copied().chain(self.options.input_files()))?;
-        self.options.checkpoint.check(&self.output, self.options.overwrite)
+        })
     }
 
     /// Whether files that are there may be replaced. Who goes on with a run wants its files to be the new ones.
-    fn overwrites(&self) -> bool {
-        self.options.overwrite || self.options.checkpoint.resumes_own(&self.output)
+    pub(crate) fn overwrites(&self) -> bool {
+        self.options.overwrite || self.replaces || self.checkpoint.resumes_own(&self.output)
     }
 
     /// The iterations after which the run is complete.
-    fn last(&self, scales: &[Scale]) -> u32 {
+    pub(crate) fn last(&self, scales: &[Scale]) -> u32 {
         self.repeats.as_ref().map_or(u32::MAX, |run| run.iterations).min(iterations(scales))
     }
 
     /// Steps to the end or to Ctrl-C. The scale of the last iteration.
-    fn paint(
+    pub(crate) fn paint(
         &self,
         transfer: &mut StyleTransfer,
         (interrupt, progress): (&Interrupt, &Progress),
         saver: &mut Saver,
         checkpoints: &mut Checkpoints,
-        watch: &mut dyn FnMut(&[Report]),
+        watch: &mut dyn FnMut(&[Report], &mut StyleTransfer) -> Result<()>,
     ) -> Result<Option<Scale>> {
         let (all, every) = (self.last(transfer.scales()), self.save_every());
         let mut told = false;
@@ -246,7 +191,7 @@ impl Job<'_> {
             for text in transfer.notes().iter().filter(|_| !self.options.quiet) {
                 progress.note(&format!("note: {}", one_line(text)));
             }
-            watch(&reports);
+            watch(&reports, transfer)?;
             if transfer.iteration() < all {
                 checkpoints.tick(transfer, saver)?;
             }
@@ -264,14 +209,14 @@ impl Job<'_> {
     }
 
     /// Saves what a device that was lost for good, or a run that diverged, has left.
-    fn rescue(&self, transfer: &mut StyleTransfer, saver: &mut Saver) {
+    pub(crate) fn rescue(&self, transfer: &mut StyleTransfer, saver: &mut Saver) {
         for text in transfer.notes().iter().filter(|_| !self.options.quiet) {
             note!("note: {}", one_line(text));
         }
         let Some((done, picture)) = transfer.last_good() else { return };
-        self.write(saver, picture, (self.output.clone(), done));
+        self.write(saver, picture, (self.rescued.clone(), done));
         match saver.finish() {
-            Ok(()) => note!("the picture after {done} iterations is in {}", self.output.display()),
+            Ok(()) => note!("the picture after {done} iterations is in {}", self.rescued.display()),
             // The lost device is what the run ends with; this comes on top.
             Err(error) => note!("{}", one_line(&error.to_string())),
         }
@@ -283,9 +228,11 @@ impl Job<'_> {
     }
 
     /// Starts saving a picture after so many iterations.
-    fn write(&self, saver: &mut Saver, picture: Picture, (path, iterations): (PathBuf, u32)) {
+    pub(crate) fn write(&self, saver: &mut Saver, picture: Picture, (path, iterations): (PathBuf, u32)) {
         let rounding = if self.preset.article_output { Rounding::Truncate } else { Rounding::Nearest };
-        let (overwrite, metadata) = (self.overwrites(), self.record.metadata(iterations));
+        // A name that was not asked for was not checked, either.
+        let overwrite = self.overwrites() && (path == self.output || path != self.rescued);
+        let metadata = self.record.metadata(iterations);
         saver.start(move || picture.encode_to(&path, rounding, overwrite, &metadata));
     }
 }
@@ -293,18 +240,4 @@ impl Job<'_> {
 /// Iterations of all scales.
 fn iterations(scales: &[Scale]) -> u32 {
     scales.iter().map(|scale| scale.iterations).sum()
-}
-
-fn size_line(scales: &[Scale]) -> String {
-    let one = |scale: &Scale| format!("{}x{}, {} iterations", scale.width, scale.height, scale.iterations);
-    format!("size: {}", scales.iter().map(one).collect::<Vec<_>>().join(", then "))
-}
-
-/// Listens for Ctrl-C and saves pictures, while the engine has the main thread.
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_io()
-        .build()
-        .map_err(|error| Error::Kernel { kernel: "tokio".into(), what: error.to_string() })
 }

@@ -7,6 +7,7 @@ use crate::net::edge::Edge;
 use crate::net::plan::Pooling;
 use crate::net::vgg19::Tap;
 use crate::picture::{MAX_DECODED_BYTES, Picture};
+use crate::weights::Weights;
 
 /// Size of the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,16 @@ pub enum Orientation {
     /// Rows and columns of every kernel swapped, as the article (and much code descended from it) loads them: the
     /// network sees the picture mirrored along its diagonal.
     Article,
+}
+
+impl Orientation {
+    /// Weights as they were trained, in this orientation.
+    pub(super) fn turn(self, weights: Weights) -> Weights {
+        match self {
+            Orientation::True => weights,
+            Orientation::Article => weights.transposed(),
+        }
+    }
 }
 
 /// How style and content are compared. F are a layer's activations at N positions in C channels, w the layer's weight,

@@ -16,6 +16,7 @@ mod rig;
 mod run;
 mod scales;
 mod stage;
+mod studio;
 mod variation;
 
 pub use calibrate::calibrate;
@@ -25,3 +26,4 @@ pub use forecast::Plan;
 pub use optimizer::{Adam, AdamForm, Lbfgs, Optimizer};
 pub use run::{Report, StyleTransfer};
 pub use scales::Scale;
+pub use studio::Studio;

@@ -12,6 +12,7 @@ use super::layout::{RING, check_inputs, lay_out};
 use super::rig::{Kept, Rig};
 use super::scales::Scale;
 use super::stage::{Carry, Queue, Running};
+use super::studio::Sizes;
 use crate::error::{Error, Result};
 use crate::picture::{Filter, Picture, resampled};
 use crate::recording::{Backend, BufferTable, Ledger, Recording, Submissions};
@@ -83,11 +84,23 @@ impl StyleTransfer {
         styles: &[Picture],
         config: Config,
     ) -> Result<StyleTransfer> {
-        let (stages, style) = lay_out(backend, weights, content, styles, &config)?;
+        let weights = Arc::new(config.orientation.turn(weights.clone()));
+        StyleTransfer::sharing(backend, weights, (content, styles), config, &mut Sizes::default())
+    }
+
+    /// [`StyleTransfer::new`] with weights that are turned already, and with pictures resampled for jobs before.
+    pub(super) fn sharing(
+        backend: &dyn Backend,
+        weights: Arc<Weights>,
+        (content, styles): (&Picture, &[Picture]),
+        config: Config,
+        sizes: &mut Sizes,
+    ) -> Result<StyleTransfer> {
+        let (stages, style) = lay_out(backend, &weights, content, styles, &config)?;
         let scales = stages.iter().map(|stage| stage.scale).collect();
         let names = stages.first().map(|stage| stage.layout.names.clone()).unwrap_or_default();
-        let queue = Queue::new(stages, weights, content, style, &config);
         let mean = config.mean.unwrap_or(weights.mean);
+        let queue = Queue::new(stages, weights, (content, style), &config, sizes);
         let mut rig = Rig::new(backend.engine()?, queue, config);
         rig.attempt(Rig::check_room)?;
         let running = rig.attempt(|rig| rig.begin(0, 0, None))?;

@@ -1,13 +1,16 @@
 //! One scale at work: what is allocated and uploaded when its turn comes, and what it leaves to the next one.
 
+use std::sync::Arc;
+
 use super::checkpoint::digest;
-use super::config::{Config, Init, Orientation};
+use super::config::{Config, Init};
 use super::forecast::keeps_little;
 use super::layout::{Layout, RING, Stage, State, Way, bounds};
 use super::lbfgs::{Lbfgs, Memory, Vectors};
 use super::noise::normal;
 use super::optimizer::AdamForm;
 use super::scales::Scale;
+use super::studio::Sizes;
 use crate::error::{Error, Result};
 use crate::net::bands::Bands;
 use crate::picture::{Filter, Picture, resampled};
@@ -29,7 +32,7 @@ pub(super) struct Carry {
 struct Prepared {
     stage: Stage,
     content: Picture,
-    style: Picture,
+    style: Arc<Picture>,
 }
 
 /// Every scale and what it needs. Pictures are resampled beforehand from the ones given, which may be large. All stays
@@ -38,7 +41,7 @@ struct Prepared {
 pub(super) struct Queue {
     scales: Vec<Prepared>,
     /// Turned as [`Config::orientation`] says.
-    weights: Weights,
+    weights: Arc<Weights>,
     mean: [f32; 3],
 }
 
@@ -67,27 +70,20 @@ enum Method {
 }
 
 impl Queue {
+    /// `weights` are turned already; `sizes` are where the style is resampled.
     pub(super) fn new(
         stages: Vec<Stage>,
-        weights: &Weights,
-        content: &Picture,
-        style: &Picture,
+        weights: Arc<Weights>,
+        (content, style): (&Picture, &Picture),
         config: &Config,
+        sizes: &mut Sizes,
     ) -> Queue {
         let prepared = |stage: Stage| {
             let Scale { width, height, style_width, style_height, .. } = stage.scale;
-            let (content, style) = (content.resized(width, height), style.resized(style_width, style_height));
+            let (content, style) = (content.resized(width, height), sizes.get(style, style_width, style_height));
             Prepared { stage, content, style }
         };
-        let weights = weights.clone();
-        Queue {
-            scales: stages.into_iter().map(prepared).collect(),
-            mean: config.mean.unwrap_or(weights.mean),
-            weights: match config.orientation {
-                Orientation::True => weights,
-                Orientation::Article => weights.transposed(),
-            },
-        }
+        Queue { scales: stages.into_iter().map(prepared).collect(), mean: config.mean.unwrap_or(weights.mean), weights }
     }
 
     /// Number of scales.

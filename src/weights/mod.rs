@@ -53,8 +53,13 @@ pub struct Weights {
 impl Weights {
     /// SHA-256 of every kernel and bias, in hexadecimal.
     pub fn digest(&self) -> String {
+        self.digest_of(self.convs.len())
+    }
+
+    /// [`Weights::digest`] of the first `depth` convolutions alone: that of weights loaded no deeper.
+    pub fn digest_of(&self, depth: usize) -> String {
         let mut hash = Sha256::new();
-        for values in self.convs.iter().flat_map(|conv| [&conv.kernel, &conv.bias]) {
+        for values in self.convs.iter().take(depth).flat_map(|conv| [&conv.kernel, &conv.bias]) {
             hash.update((values.len() as u64).to_le_bytes());
             for values in values.chunks(4096) {
                 hash.update(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());

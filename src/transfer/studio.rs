@@ -1,0 +1,201 @@
+//! What the jobs of a tool that makes many pictures share, so that none of it is done twice: an opened device with its
+//! compiled pipelines, a network, and the style pictures in the sizes that the last job had them in.
+//!
+//! ```no_run
+//! # use impasto::{cpu::Cpu, error::Result, picture::Picture, transfer::{Config, Studio}, weights::builtin::builtin};
+//! # fn paint(photos: &[Picture], painting: Picture) -> Result<()> {
+//! let config = Config::default();
+//! let mut studio = Studio::new(Box::new(Cpu), builtin(config.depth()));
+//! for photo in photos {
+//!     let mut job = studio.start(photo, std::slice::from_ref(&painting), config.clone())?;
+//!     for report in job.steps() {
+//!         report?;
+//!     }
+//!     let result = job.image()?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use super::config::{Config, Orientation};
+use super::forecast::Plan;
+use super::run::StyleTransfer;
+use crate::error::Result;
+use crate::picture::Picture;
+use crate::recording::Backend;
+use crate::weights::Weights;
+
+/// A device and a network on which one job after the other is started. What it keeps between them does not grow with
+/// their number, and does not change their results: a job has the bits that [`StyleTransfer::new`] gives it.
+///
+/// A job that was started stands by itself: several may run side by side, and one that failed leaves nothing behind.
+#[derive(Debug)]
+pub struct Studio {
+    backend: Box<dyn Backend>,
+    weights: Arc<Weights>,
+    /// The network as the last job wanted it: so many convolutions, turned.
+    network: Option<(usize, Orientation, Arc<Weights>)>,
+    /// Digests of the network by depth.
+    digests: BTreeMap<usize, String>,
+    sizes: Sizes,
+}
+
+impl Studio {
+    /// A studio on a device, with a network that reaches down to the [`Config::depth`] of every job to come.
+    pub fn new(backend: Box<dyn Backend>, weights: Weights) -> Studio {
+        let sizes = Sizes::default();
+        Studio { backend, weights: Arc::new(weights), network: None, digests: BTreeMap::new(), sizes }
+    }
+
+    /// Starts a job, as [`StyleTransfer::new`] does, and with its errors.
+    pub fn start(&mut self, content: &Picture, styles: &[Picture], config: Config) -> Result<StyleTransfer> {
+        let network = self.network(&config);
+        self.sizes.turn_page();
+        StyleTransfer::sharing(self.backend.as_ref(), network, (content, styles), config, &mut self.sizes)
+    }
+
+    /// See [`StyleTransfer::plan_on`].
+    pub fn plan(&self, content: &Picture, styles: &[Picture], config: &Config) -> Result<Vec<Plan>> {
+        StyleTransfer::plan_on(self.backend.as_ref(), &self.weights, content, styles, config)
+    }
+
+    /// Takes another network for the jobs to come.
+    pub fn set_weights(&mut self, weights: Weights) {
+        self.weights = Arc::new(weights);
+        self.network = None;
+        self.digests.clear();
+    }
+
+    /// The network as it was given.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// [`Weights::digest`] of as much of the network as a job with these settings uses.
+    pub fn digest(&mut self, config: &Config) -> String {
+        let depth = config.depth();
+        self.digests.entry(depth).or_insert_with(|| self.weights.digest_of(depth)).clone()
+    }
+
+    /// The network that a job needs; no copy of it where the one given is that.
+    fn network(&mut self, config: &Config) -> Arc<Weights> {
+        let (depth, orientation) = (config.depth(), config.orientation);
+        match &self.network {
+            Some((kept_depth, kept_orientation, network))
+                if (*kept_depth, *kept_orientation) == (depth, orientation) =>
+            {
+                return network.clone();
+            }
+            _ => {}
+        }
+        let network = if depth >= self.weights.convs.len() && orientation == Orientation::True {
+            self.weights.clone()
+        } else {
+            let convs = self.weights.convs.iter().take(depth).cloned().collect();
+            let Weights { mean, activation_unit, ref source, .. } = *self.weights;
+            Arc::new(orientation.turn(Weights { convs, mean, activation_unit, source: source.clone() }))
+        };
+        self.network = Some((depth, orientation, network.clone()));
+        network
+    }
+}
+
+/// Pictures in the sizes that a job has asked for, until a later job asks for others.
+#[derive(Debug, Default)]
+pub(super) struct Sizes {
+    /// Seeded for each process: nobody makes two pictures that it takes for one.
+    hasher: RandomState,
+    now: BTreeMap<Key, Arc<Picture>>,
+    /// Those of the job before.
+    before: BTreeMap<Key, Arc<Picture>>,
+}
+
+/// Hash of the samples, size of the source, and the size wanted.
+type Key = (u64, [usize; 4]);
+
+impl Sizes {
+    /// A new job begins: what it does not ask for is forgotten when the next one begins.
+    fn turn_page(&mut self) {
+        self.before = std::mem::take(&mut self.now);
+    }
+
+    /// [`Picture::resized`].
+    pub(super) fn get(&mut self, source: &Picture, width: usize, height: usize) -> Arc<Picture> {
+        let samples: &[u8] = bytemuck::cast_slice(&source.rgb);
+        let key = (self.hasher.hash_one(samples), [source.width, source.height, width, height]);
+        if let Some(kept) = self.now.get(&key) {
+            return kept.clone();
+        }
+        let resized = self.before.remove(&key).unwrap_or_else(|| Arc::new(source.resized(width, height)));
+        self.now.insert(key, resized.clone());
+        resized
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::config::{Size, layers};
+    use super::*;
+    use crate::cpu::Cpu;
+    use crate::weights::builtin::builtin;
+
+    fn picture(seed: usize, width: usize, height: usize) -> Picture {
+        let rgb = (0..width * height * 3).map(|i| ((i * (seed + 7) * 37) % 251) as f32).collect();
+        Picture { width, height, rgb }
+    }
+
+    fn finished(mut job: StyleTransfer) -> Vec<u32> {
+        while !job.advance(u32::MAX).unwrap().is_empty() {}
+        job.image().unwrap().rgb.iter().map(|value| value.to_bits()).collect()
+    }
+
+    #[test]
+    fn a_job_of_a_studio_has_the_bits_of_a_job_by_itself_whatever_came_before() {
+        let (contents, styles) = ([picture(1, 40, 28), picture(2, 24, 33)], [picture(3, 30, 36), picture(4, 41, 23)]);
+        let base = Config { size: Size::Longest(24), iterations: 1, min_scale: Some(17), ..Config::default() };
+        let shallow = Config { content_layers: layers(&["relu1_1"]), style_layers: layers(&["relu1_2"]), ..base };
+        // Deeper, turned, in another size, and as the first again.
+        let configs = [
+            shallow.clone(),
+            Config { style_layers: layers(&["relu1_2", "relu2_1"]), ..shallow.clone() },
+            Config { orientation: Orientation::Article, ..shallow.clone() },
+            Config { style_scale: 0.7, ..shallow.clone() },
+            shallow,
+        ];
+        let depth = configs.iter().map(Config::depth).max().unwrap();
+        let mut studio = Studio::new(Box::new(Cpu), builtin(depth));
+        for config in &configs {
+            for (content, style) in contents.iter().flat_map(|content| styles.iter().map(move |style| (content, style)))
+            {
+                let style = std::slice::from_ref(style);
+                let shared = finished(studio.start(content, style, config.clone()).unwrap());
+                let alone = StyleTransfer::new(&Cpu, &builtin(config.depth()), content, style, config.clone());
+                assert!(shared == finished(alone.unwrap()), "{config:?}");
+                assert_eq!(studio.digest(config), builtin(config.depth()).digest());
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_are_made_once_and_forgotten_after_a_job_without_them() {
+        let (a, b) = (picture(1, 30, 20), picture(2, 30, 20));
+        let mut sizes = Sizes::default();
+        let first = sizes.get(&a, 15, 10);
+        assert_eq!(*first, a.resized(15, 10));
+        assert!(Arc::ptr_eq(&first, &sizes.get(&a, 15, 10)));
+        assert_ne!(first, sizes.get(&b, 15, 10));
+        sizes.turn_page();
+        assert!(Arc::ptr_eq(&first, &sizes.get(&a.clone(), 15, 10)), "kept for the next job");
+        assert_eq!(sizes.now.len(), 1);
+        sizes.turn_page();
+        sizes.get(&a, 10, 15);
+        sizes.turn_page();
+        assert!(!Arc::ptr_eq(&first, &sizes.get(&a, 15, 10)), "forgotten");
+        assert_eq!(sizes.before.len(), 1);
+    }
+}
