@@ -42,6 +42,8 @@ pub(crate) fn job(arguments: &Demo) -> Result<Job<'_>> {
         output: arguments.output.clone(),
         sheet: Some(beside(&arguments.output, "sheet")),
         content: Picture::decode_bytes(LAKE, Path::new("bundled lake.png"))?,
+        alpha: None,
+        finish: Default::default(),
         styles: vec![Picture::decode_bytes(NIGHT, Path::new("bundled night.png"))?],
         inputs: Vec::new(),
         may_fetch: false,

@@ -11,6 +11,7 @@ mod info;
 mod interrupt;
 mod names;
 mod optimizer;
+mod pictures;
 mod plan;
 mod plot;
 mod profile;

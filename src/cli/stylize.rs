@@ -1,9 +1,10 @@
 //! `impasto stylize`: from files to a file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use impasto::error::{Error, Result};
-use impasto::picture::{Picture, Rounding, contact_sheet, numbered};
+use impasto::picture::{Alpha, Decoded, Picture, Rounding, contact_sheet, holds, numbered};
 use impasto::recording::Faults;
 use impasto::transfer::presets::DEFAULT;
 use impasto::transfer::presets::Preset;
@@ -14,6 +15,7 @@ use super::checkpoint::Checkpoints;
 use super::device;
 use super::files::{Log, Outputs};
 use super::interrupt::Interrupt;
+use super::pictures::Finish;
 use super::plot::Plot;
 use super::progress::Progress;
 use super::record::Record;
@@ -31,7 +33,11 @@ pub(crate) struct Job<'a> {
     /// Where content, style and result go side by side.
     pub(crate) sheet: Option<PathBuf>,
     pub(crate) content: Picture,
+    /// Opacity of the content, which the result gets.
+    pub(crate) alpha: Option<Alpha>,
     pub(crate) styles: Vec<Picture>,
+    /// What is done to what the run paints before it is written; set by [`Job::run`].
+    pub(crate) finish: Arc<Finish>,
     /// The files read so far, which no output may replace.
     pub(crate) inputs: Vec<&'a Path>,
     /// Whether VGG-19 may be downloaded for it.
@@ -61,14 +67,29 @@ pub(crate) fn job(arguments: &Stylize) -> Result<Job<'_>> {
     let options = &arguments.options;
     let preset = options.preset(DEFAULT)?;
     let config = options.configure((preset.config)())?;
-    let content = Picture::decode(&arguments.content)?;
-    let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<_>>()?;
+    let read = |path: &PathBuf| options.pictures.read(path, options.quiet);
+    let Decoded { picture: content, alpha, .. } = read(&arguments.content)?;
+    let styles = arguments.style.iter().map(|path| Ok(read(path)?.picture)).collect::<Result<_>>()?;
     let inputs: Vec<&Path> = arguments.style.iter().chain([&arguments.content]).map(PathBuf::as_path).collect();
     let files: Vec<&Path> = inputs.iter().copied().chain(options.init_file()).collect();
     let record = Record::new(&files, options, &config)?;
     let output = arguments.output.clone();
-    let (sheet, may_fetch, repeats) = (None, true, None);
-    Ok(Job { options, preset, config, output, sheet, content, styles, inputs, may_fetch, record, repeats })
+    let (sheet, may_fetch, repeats, finish) = (None, true, None, Arc::default());
+    Ok(Job {
+        options,
+        preset,
+        config,
+        output,
+        sheet,
+        content,
+        alpha,
+        styles,
+        finish,
+        inputs,
+        may_fetch,
+        record,
+        repeats,
+    })
 }
 
 impl Job<'_> {
@@ -82,7 +103,12 @@ impl Job<'_> {
         };
         if !options.dump_plan {
             self.check_outputs()?;
+            if self.alpha.is_some() && !holds(&self.output).alpha {
+                let path = self.output.display();
+                say(&format!("note: {path} cannot be transparent as the content is: it is written as seen over white"));
+            }
         }
+        self.prepare_colors();
         // Before anything is downloaded.
         StyleTransfer::check(&self.content, &self.styles, &self.config)?;
         device::set_threads(options.threads)?;
@@ -167,8 +193,11 @@ impl Job<'_> {
             }
         };
         if let (Some(path), [style, ..]) = (&self.sheet, &self.styles[..]) {
+            let result = self.finish.colored(result.clone());
             let sheet = contact_sheet(&[&self.content, style, &result]);
-            self.write(&mut saver, sheet, (path.clone(), transfer.iteration()));
+            let (finish, path, overwrite) = (self.finish.clone(), path.clone(), self.overwrites());
+            let metadata = self.record.metadata(transfer.iteration());
+            saver.start(move || finish.save_sheet(&sheet, (&path, overwrite), &metadata));
         }
         let (done, all, path) = (transfer.iteration(), self.last(transfer.scales()), self.output.display());
         self.write(&mut saver, result, (self.output.clone(), done));
@@ -213,7 +242,17 @@ impl Job<'_> {
             overwrite: self.overwrites(),
         };
         outputs.check(self.inputs.iter().copied().chain(self.options.input_files()))?;
+        self.options.pictures.check(&self.output)?;
         self.options.checkpoint.check(&self.output, self.options.overwrite)
+    }
+
+    /// Moves the styles' colours where that is asked for, and sets what is to be done to the result's.
+    fn prepare_colors(&mut self) {
+        let (pictures, content) = (&self.options.pictures, &self.content);
+        let colors = pictures.colors();
+        self.styles.iter_mut().for_each(|style| *style = colors.before(style, content));
+        let rounding = if self.preset.article_output { Rounding::Truncate } else { Rounding::Nearest };
+        self.finish = Arc::new(pictures.finish(content, self.alpha.as_ref(), &self.styles, rounding));
     }
 
     /// Whether files that are there may be replaced. Who goes on with a run wants its files to be the new ones.
@@ -284,9 +323,8 @@ impl Job<'_> {
 
     /// Starts saving a picture after so many iterations.
     fn write(&self, saver: &mut Saver, picture: Picture, (path, iterations): (PathBuf, u32)) {
-        let rounding = if self.preset.article_output { Rounding::Truncate } else { Rounding::Nearest };
-        let (overwrite, metadata) = (self.overwrites(), self.record.metadata(iterations));
-        saver.start(move || picture.encode_to(&path, rounding, overwrite, &metadata));
+        let (finish, overwrite, metadata) = (self.finish.clone(), self.overwrites(), self.record.metadata(iterations));
+        saver.start(move || finish.save(picture, (&path, overwrite), &metadata));
     }
 }
 
