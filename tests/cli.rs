@@ -17,6 +17,8 @@ mod inspect;
 #[cfg(unix)]
 #[path = "cli/interrupt.rs"]
 mod interrupt;
+#[path = "cli/pictures.rs"]
+mod pictures;
 #[path = "cli/refusals.rs"]
 mod refusals;
 #[path = "cli/results.rs"]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use impasto::error::{Error, Result};
 use impasto::net::vgg19::Tap;
-use impasto::picture::{Picture, read_npy};
+use impasto::picture::read_npy;
 use impasto::transfer::presets::{self, Preset};
 use impasto::transfer::{Config, Init, Size};
 
@@ -14,6 +14,7 @@ use super::checkpoint::CheckpointOptions;
 use super::grid::Grid;
 use super::names::{EdgeName, OrientationName, PoolingName, StyleLossName, TotalVariationName};
 use super::optimizer::OptimizerOptions;
+use super::pictures::PictureOptions;
 use super::plan::{PlanArguments, parse_memory};
 use super::profile::ProfileArguments;
 use super::record::Rerun;
@@ -195,6 +196,8 @@ pub(crate) struct Options {
     /// free for the CPU engine
     #[arg(long, value_parser = parse_memory, value_name = "SIZE", allow_negative_numbers = true)]
     memory: Option<u64>,
+    #[command(flatten)]
+    pub(crate) pictures: PictureOptions,
     /// Save OUT_N.EXT every N iterations (0: never)
     #[arg(long, value_name = "N")]
     pub(crate) save_every: Option<u32>,
@@ -379,9 +382,10 @@ impl Options {
         put(&mut config.orientation, &self.kernel_orientation.map(Into::into));
         self.optimizer.configure(&mut config)?;
         if let Some(init) = &self.init {
-            config.init = parse_init(init)?;
+            config.init = parse_init(init, &self.pictures, self.quiet)?;
         }
         config.validate()?;
+        self.pictures.validate()?;
         let useless =
             |option, what: &str, hint: &str| Err(Error::Config { option, what: what.into(), hint: hint.into() });
         if self.tv.is_some() && config.tv_weight == 0.0 {
@@ -398,7 +402,7 @@ fn is_file(text: &str, words: &[&str]) -> bool {
     !words.contains(&text)
 }
 
-fn parse_init(text: &str) -> Result<Init> {
+fn parse_init(text: &str, pictures: &PictureOptions, quiet: bool) -> Result<Init> {
     let path = Path::new(text);
     if text == "content" {
         return Ok(Init::Content);
@@ -407,7 +411,7 @@ fn parse_init(text: &str) -> Result<Init> {
         return Ok(Init::Noise);
     }
     if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("npy")) {
-        return Ok(Init::Picture(Picture::decode(path)?));
+        return Ok(Init::Picture(pictures.read(path, quiet)?.picture));
     }
     let (shape, values) = read_npy(path)?;
     let wrong = |what: String| Error::Picture {

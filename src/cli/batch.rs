@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use impasto::error::{Error, Result};
-use impasto::picture::{Picture, beside};
+use impasto::picture::{Decoded, Picture, beside};
 use impasto::transfer::presets::{DEFAULT, Preset};
 use impasto::transfer::{Config, StyleTransfer};
 
@@ -15,6 +15,7 @@ use super::args::{Options, Stylize};
 use super::contents::{Found, Shard, expand, is_picture, is_several};
 use super::files::{Claims, Outputs, folder_of, output_error};
 use super::names::typed;
+use super::pictures::PictureOptions;
 use super::record::Record;
 use super::stylize::Job;
 use super::workshop::Workshop;
@@ -143,6 +144,7 @@ impl<'a> Batch<'a> {
             true => outputs.check(&mut self.claims)?,
             false => outputs.check_beside(&mut self.claims)?,
         }
+        self.options.pictures.check(&order.output)?;
         checkpoint.check(&order.output, self.options.overwrite)?;
         self.orders.push(order);
         Ok(())
@@ -177,8 +179,8 @@ impl<'a> Batch<'a> {
                 .map_err(|error| output_error(folder, &format!("cannot be made: {error}"), "choose another folder"))?;
         }
         let read = |workshop: &Workshop, order: &Order| {
-            let path = order.content.clone();
-            workshop.beside(move || Picture::decode(&path))
+            let (path, limits) = (order.content.clone(), self.options.pictures.limits());
+            workshop.beside(move || Decoded::read(&path, &limits))
         };
         let mut next = Some(read(&workshop, first));
         for (at, order) in orders.iter().enumerate() {
@@ -201,7 +203,8 @@ impl<'a> Batch<'a> {
     }
 
     /// Makes one picture.
-    fn paint(&mut self, workshop: &mut Workshop, order: &Order, content: Picture) -> Result<Outcome> {
+    fn paint(&mut self, workshop: &mut Workshop, order: &Order, content: Decoded) -> Result<Outcome> {
+        PictureOptions::tell(&content, &order.content, self.options.quiet);
         let styles = self.styles(order.style.as_deref())?;
         let style_files: Vec<&Path> = match &order.style {
             Some(style) => vec![style],
@@ -212,8 +215,14 @@ impl<'a> Batch<'a> {
         let mut record = Record::new(&files, self.options, &self.config)?;
         let added: Vec<String> = order.style.iter().map(|style| format!("--style={}", style.display())).collect();
         record.arguments = line::of_one(&record.arguments, &order.content, &OWN, &added);
-        let mut job =
-            Job::new(self.options, (self.preset, self.config.clone()), (content, styles), order.output.clone(), record);
+        let mut job = Job::new(
+            self.options,
+            (self.preset, self.config.clone()),
+            (content.picture, styles),
+            order.output.clone(),
+            record,
+        );
+        job.alpha = content.alpha;
         (job.checkpoint, job.log, job.plot) = self.beside(order);
         // What a run that was killed has left of them.
         job.replaces = self.options.checkpoint.resumes();
@@ -231,7 +240,8 @@ impl<'a> Batch<'a> {
             return Ok(styles.clone());
         }
         let paths = one.map_or(self.arguments.style.iter().map(PathBuf::as_path).collect(), |one| vec![one]);
-        let styles = Arc::new(paths.into_iter().map(Picture::decode).collect::<Result<Vec<_>>>()?);
+        let read = |path| Ok(self.options.pictures.read(path, self.options.quiet)?.picture);
+        let styles = Arc::new(paths.into_iter().map(read).collect::<Result<Vec<_>>>()?);
         self.styles = Some((one.map(Path::to_path_buf), styles.clone()));
         Ok(styles)
     }

@@ -21,9 +21,11 @@ const NOT_IN_A_FILE: [&str; 3] = ["config", "fail-allocation", "resume"];
 
 /// Options that leave nothing of others: where the first is typed, the others of a file are not meant. (A total variation's
 /// form, only where its weight is typed as 0.)
-const MOOT: [(&str, &[&str]); 5] = [
+const MOOT: [(&str, &[&str]); 7] = [
     ("iterations", &["first_iterations"]),
     ("tv_weight", &["tv"]),
+    ("original_colors", &["match_histogram"]),
+    ("match_histogram", &["original_colors"]),
     ("style_size", &["style_scale"]),
     ("style_scale", &["style_size"]),
     (

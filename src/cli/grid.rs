@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use impasto::error::{Error, Result};
-use impasto::picture::{MAX_DECODED_BYTES, Picture, Rounding, beside};
+use impasto::picture::{Decoded, MAX_DECODED_BYTES, Picture, Rounding, beside};
 use impasto::transfer::presets::{DEFAULT, Preset};
 use impasto::transfer::{Config, StyleTransfer};
 
@@ -138,13 +138,14 @@ pub(crate) fn run(arguments: &Grid) -> Result<Outcome> {
         .map_err(|error| output_error(&std::env::temp_dir(), &error.to_string(), "set TMPDIR to a writable folder"))?;
     let folder = arguments.keep.as_deref().unwrap_or(scratch.path());
     let squares = squares([&rows, &columns], folder)?;
-    let content = Picture::decode(&arguments.content)?;
-    let styles = Arc::new(arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<Vec<_>>>()?);
+    let read = |path: &PathBuf| arguments.options.pictures.read(path, arguments.options.quiet);
+    let content = read(&arguments.content)?;
+    let styles = Arc::new(arguments.style.iter().map(|path| Ok(read(path)?.picture)).collect::<Result<Vec<_>>>()?);
     for square in &squares {
-        StyleTransfer::check(&content, &styles, &square.config)?;
+        StyleTransfer::check(&content.picture, &styles, &square.config)?;
     }
     let labels = [rows, columns].map(|axis| axis.into_iter().map(|(label, _)| label).collect::<Vec<_>>());
-    let layout = layout(arguments, &labels, &squares, (&content, &styles))?;
+    let layout = layout(arguments, &labels, &squares, (&content.picture, &styles))?;
     check_outputs(arguments, &squares)?;
     if let Some(keep) = &arguments.keep {
         std::fs::create_dir_all(keep)
@@ -253,7 +254,7 @@ fn check_outputs(arguments: &Grid, squares: &[Square]) -> Result<()> {
 fn paint(
     arguments: &Grid,
     mut squares: Vec<Square>,
-    (content, styles): (&Picture, &Arc<Vec<Picture>>),
+    (content, styles): (&Decoded, &Arc<Vec<Picture>>),
 ) -> Result<Option<(Outcome, Vec<Cell>)>> {
     let all = squares.len();
     let mut cells: Vec<Cell> = (0..all).map(|_| Err("not made".into())).collect();
@@ -306,7 +307,7 @@ fn paint(
 fn one(
     arguments: &Grid,
     square: &Square,
-    (content, styles): (&Picture, &Arc<Vec<Picture>>),
+    (content, styles): (&Decoded, &Arc<Vec<Picture>>),
     workshop: &mut Workshop,
 ) -> Result<Outcome> {
     let Square { options, preset, config, .. } = square;
@@ -315,8 +316,14 @@ fn one(
     let mut record = Record::new(&files, options, config)?;
     // What the file says is in it; what the axes say comes from the grid.
     record.arguments = line::of_one(&record.arguments, &arguments.content, &OWN, &square.added);
-    let mut job =
-        Job::new(options, (preset, config.clone()), (content.clone(), styles.clone()), square.output.clone(), record);
+    let mut job = Job::new(
+        options,
+        (preset, config.clone()),
+        (content.picture.clone(), styles.clone()),
+        square.output.clone(),
+        record,
+    );
+    job.alpha = content.alpha.clone();
     job.says_where = arguments.keep.is_some();
     job.rescued = beside(&square.output, "failed");
     workshop.paint(&mut job)

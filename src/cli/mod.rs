@@ -15,6 +15,7 @@ mod interrupt;
 mod line;
 mod names;
 mod optimizer;
+mod pictures;
 mod plan;
 mod plot;
 mod preview;

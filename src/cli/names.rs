@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use impasto::net::edge::Edge;
 use impasto::net::plan::Pooling;
+use impasto::picture::color::{ColorMatch, HistogramMatch, OriginalColors};
 use impasto::transfer::{AdamForm, Optimizer, Orientation, StyleLoss, TotalVariation};
 
 /// Declares an enum of names beside one of the library's, and the way from either to the other.
@@ -32,6 +33,9 @@ names!(OptimizerName for Optimizer { Adam, Lbfgs });
 names!(AdamFormName for AdamForm { #[value(name = "tensorflow")] TensorFlow, Standard });
 names!(StyleLossName for StyleLoss { Article, Classic, Gatys, ScaledMse, Wasserstein });
 names!(TotalVariationName for TotalVariation { L2, L1, NinePoint });
+names!(OriginalColorsName for OriginalColors { None, Yuv, Lab });
+names!(ColorMatchName for ColorMatch { None, Mean, Pca, Cholesky, Symmetric });
+names!(HistogramMatchName for HistogramMatch { None, Content, Style });
 
 /// The name as it is typed.
 pub(crate) fn typed(name: impl ValueEnum) -> String {

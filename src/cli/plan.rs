@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 use impasto::error::Result;
-use impasto::picture::Picture;
 use impasto::recording::{Faults, Purpose};
 use impasto::transfer::presets::DEFAULT;
 use impasto::transfer::{Plan, StyleTransfer, calibrate};
@@ -34,8 +33,9 @@ pub(crate) struct PlanArguments {
 pub(crate) fn run(arguments: &PlanArguments) -> Result<Outcome> {
     let options = &arguments.options;
     let config = options.configure((options.preset(DEFAULT)?.config)())?;
-    let content = Picture::decode(&arguments.content)?;
-    let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<Vec<_>>>()?;
+    let read = |path: &PathBuf| Ok(options.pictures.read(path, options.quiet)?.picture);
+    let content = read(&arguments.content)?;
+    let styles = arguments.style.iter().map(read).collect::<Result<Vec<_>>>()?;
     device::set_threads(options.threads)?;
     let wish = Wish {
         text: &options.weights,

@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &ProfileArguments) -> Result<Outcome> {
     }
     let plan = |backend: &dyn Backend, config: &Config| -> Result<_> {
         let picture = |path: Option<&PathBuf>, bundled: &[u8], name: &str| match path {
-            Some(path) => Picture::decode(path),
+            Some(path) => Ok(options.pictures.read(path, options.quiet)?.picture),
             None => Picture::decode_bytes(bundled, Path::new(name)),
         };
         let content = picture(arguments.content.as_ref(), LAKE, "bundled lake.png")?;

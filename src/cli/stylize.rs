@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use impasto::error::Result;
-use impasto::picture::{Picture, Rounding, numbered};
+use impasto::picture::color::ColorMatch;
+use impasto::picture::{Alpha, Decoded, Picture, Rounding, numbered};
 use impasto::transfer::presets::DEFAULT;
 use impasto::transfer::presets::Preset;
 use impasto::transfer::{Config, Report, Scale, StyleTransfer};
@@ -13,6 +14,7 @@ use super::args::{Options, Stylize};
 use super::checkpoint::{CheckpointOptions, Checkpoints};
 use super::files::{Claims, Outputs};
 use super::interrupt::Interrupt;
+use super::pictures::Finish;
 use super::progress::Progress;
 use super::record::Record;
 use super::saver::Saver;
@@ -31,7 +33,11 @@ pub(crate) struct Job<'a> {
     /// Where content, style and result go side by side.
     pub(crate) sheet: Option<PathBuf>,
     pub(crate) content: Picture,
+    /// Opacity of the content, which the result gets.
+    pub(crate) alpha: Option<Alpha>,
     pub(crate) styles: Arc<Vec<Picture>>,
+    /// What is done to what the run paints before it is written; see [`Job::prepare_colors`].
+    pub(crate) finish: Arc<Finish>,
     /// The files read so far, which no output may replace.
     pub(crate) inputs: Vec<&'a Path>,
     pub(crate) checkpoint: CheckpointOptions,
@@ -71,13 +77,14 @@ pub(crate) fn job<'a>(content: &'a Path, arguments: &'a Stylize) -> Result<Job<'
     let options = &arguments.options;
     let preset = options.preset(DEFAULT)?;
     let config = options.configure((preset.config)())?;
-    let picture = Picture::decode(content)?;
-    let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<_>>()?;
+    let read = |path: &Path| options.pictures.read(path, options.quiet);
+    let Decoded { picture, alpha, .. } = read(content)?;
+    let styles = arguments.style.iter().map(|path| Ok(read(path)?.picture)).collect::<Result<_>>()?;
     let inputs: Vec<&Path> = arguments.style.iter().map(PathBuf::as_path).chain([content]).collect();
     let files: Vec<&Path> = inputs.iter().copied().chain(options.init_file()).collect();
     let record = Record::new(&files, options, &config)?;
     let mut job = Job::new(options, (preset, config), (picture, Arc::new(styles)), arguments.output.clone(), record);
-    job.inputs = inputs;
+    (job.inputs, job.alpha) = (inputs, alpha);
     Ok(job)
 }
 
@@ -98,7 +105,9 @@ impl<'a> Job<'a> {
             output,
             sheet: None,
             content,
+            alpha: None,
             styles,
+            finish: Arc::default(),
             inputs: Vec::new(),
             checkpoint: options.checkpoint.clone(),
             log: options.log.clone(),
@@ -141,6 +150,7 @@ impl<'a> Job<'a> {
             outputs.check(&mut claims)?;
             outputs.check_numbered(&mut claims)
         })?;
+        self.options.pictures.check(&self.output)?;
         self.checkpoint.check(&self.output, self.options.overwrite)
     }
 
@@ -159,6 +169,17 @@ impl<'a> Job<'a> {
             checkpoint: checkpoint.as_deref(),
             overwrite: self.overwrites(),
         })
+    }
+
+    /// Moves the styles' colours where that is asked for, and sets what is to be done to the result's.
+    pub(crate) fn prepare_colors(&mut self) {
+        let (pictures, content) = (&self.options.pictures, &self.content);
+        let colors = pictures.colors();
+        if colors.matching != ColorMatch::None {
+            self.styles = Arc::new(self.styles.iter().map(|style| colors.before(style, content)).collect());
+        }
+        let rounding = if self.preset.article_output { Rounding::Truncate } else { Rounding::Nearest };
+        self.finish = Arc::new(pictures.finish(content, self.alpha.as_ref(), &self.styles, rounding));
     }
 
     /// Whether files that are there may be replaced. Who goes on with a run wants its files to be the new ones.
@@ -229,11 +250,10 @@ impl<'a> Job<'a> {
 
     /// Starts saving a picture after so many iterations.
     pub(crate) fn write(&self, saver: &mut Saver, picture: Picture, (path, iterations): (PathBuf, u32)) {
-        let rounding = if self.preset.article_output { Rounding::Truncate } else { Rounding::Nearest };
         // A name that was not asked for was not checked, either.
         let overwrite = self.overwrites() && (path == self.output || path != self.rescued);
-        let metadata = self.record.metadata(iterations);
-        saver.start(move || picture.encode_to(&path, rounding, overwrite, &metadata));
+        let (finish, metadata) = (self.finish.clone(), self.record.metadata(iterations));
+        saver.start(move || finish.save(picture, (&path, overwrite), &metadata));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Where pictures are painted: the device and the network, opened once for all of them, and who listens to Ctrl-C.
 
 use impasto::error::{Error, Result};
-use impasto::picture::contact_sheet;
+use impasto::picture::{contact_sheet, holds};
 use impasto::recording::Faults;
 use impasto::transfer::{Report, Scale, Studio, StyleTransfer};
 use impasto::weights::Weights;
@@ -79,6 +79,7 @@ impl Workshop {
     /// Steps to the end of a job or to Ctrl-C, and saves.
     pub(crate) fn paint(&mut self, job: &mut Job<'_>) -> Result<Outcome> {
         let options = job.options;
+        job.prepare_colors();
         let mut transfer = self.studio.start(&job.content, &job.styles, job.config.clone())?;
         job.record.add("weights", one_line(&self.studio.weights().source));
         let network = self.studio.digest(&job.config);
@@ -134,8 +135,10 @@ impl Workshop {
             }
         };
         if let (Some(path), [style, ..]) = (&job.sheet, &job.styles[..]) {
-            let sheet = contact_sheet(&[&job.content, style, &result]);
-            job.write(&mut saver, sheet, (path.clone(), transfer.iteration()));
+            let sheet = contact_sheet(&[&job.content, style, &job.finish.colored(result.clone())]);
+            let (finish, path, overwrite) = (job.finish.clone(), path.clone(), job.overwrites());
+            let metadata = job.record.metadata(transfer.iteration());
+            saver.start(move || finish.save_sheet(&sheet, (&path, overwrite), &metadata));
         }
         let (done, all, path) = (transfer.iteration(), job.last(transfer.scales()), job.output.display());
         job.write(&mut saver, result, (job.output.clone(), done));
@@ -176,6 +179,10 @@ impl Workshop {
         job.say(&format!("{}{tiles}", size_line(transfer.scales())));
         for text in transfer.notes() {
             job.say(&format!("note: {}", one_line(&text)));
+        }
+        if job.alpha.is_some() && !holds(&job.output).alpha {
+            let path = job.output.display();
+            job.say(&format!("note: {path} cannot be transparent as the content is: it is written as seen over white"));
         }
     }
 }

@@ -1,38 +1,83 @@
 //! From a file's bytes to a [`Picture`]. Everything that is no picture is named before decoding.
 
 use std::fs::{self, File};
-use std::io::{Cursor, ErrorKind, Read};
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use image::{DynamicImage, ImageError, ImageFormat};
 
-use super::{MAX_DECODED_BYTES, MAX_SIDE, Picture};
+use super::icc::{Kind, Transform};
+use super::samples::{Fault, Samples};
+use super::{Alpha, MAX_DECODED_BYTES, MAX_SIDE, Picture};
 use crate::error::{Error, Result};
 
 const SAVE_AS: &str = "open it in an image editor and save it as PNG, JPEG, WebP or TIFF";
 const AGAIN: &str = "copy or download the file again";
 const SMALLER: &str = "make it smaller before giving it to impasto";
+const RAISE: &str = "make it smaller before giving it to impasto, or raise --max-pixels";
 const WEIGHTS: &str = "pass it to --weights, and give a picture here";
 const ARRAY: &str = "only --init takes a .npy file; give a picture here";
 const PAGE: &str = "download the picture itself, not the page that shows it";
 const CUT: &str = "is cut short: the end of the file is missing";
+const DAMAGED_PROFILE: &str =
+    "its colour profile is damaged or for other colours than its own: colours are taken as sRGB";
+
+/// What a picture may be to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecodeOptions {
+    /// Most pixels, checked before any is decoded. Each takes 12 bytes once decoded, and up to 20 on the way there.
+    pub max_pixels: u64,
+}
+
+impl Default for DecodeOptions {
+    fn default() -> DecodeOptions {
+        DecodeOptions { max_pixels: MAX_DECODED_BYTES / 12 }
+    }
+}
+
+/// A picture with what its file has beside the colours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    /// The colours over white.
+    pub picture: Picture,
+    /// Opacity, where any pixel is less than opaque.
+    pub alpha: Option<Alpha>,
+    /// What a user may want to know, each a line without the file's name.
+    pub notes: Vec<String>,
+}
 
 impl Picture {
     /// Reads a picture file. The content decides the format, not the extension.
     ///
-    /// EXIF (or TIFF) orientation is applied, grey becomes RGB, 16-bit samples keep their fraction,
-    /// alpha is flattened over white, and of an animation only the first frame is read. Sizes are
-    /// checked against [`MAX_SIDE`] and [`MAX_DECODED_BYTES`] before any pixel is decoded.
+    /// EXIF (or TIFF) orientation is applied, an ICC profile's colours (RGB, grey or CMYK) become sRGB, grey becomes
+    /// RGB, 16-bit samples keep their fraction, float samples are clipped to 0..=1, alpha is flattened over white, and
+    /// of an animation only the first frame is read (of an animated PNG, the picture that plain readers show). CMYK
+    /// without a profile becomes `(1 - ink) (1 - black)`. A profile that is damaged or for other colours is left aside.
+    /// Sizes are checked against [`MAX_SIDE`] and [`DecodeOptions::max_pixels`] before any pixel is decoded.
     pub fn decode(path: &Path) -> Result<Picture> {
-        let bytes = read(path, |head| refuse_other_kinds(head, path))?;
-        decode(&bytes, path)
+        Ok(Decoded::read(path, &DecodeOptions::default())?.picture)
     }
 
     /// Like [`Picture::decode`], for bytes in memory; errors call them `label`.
     pub fn decode_bytes(bytes: &[u8], label: &Path) -> Result<Picture> {
+        Ok(Decoded::from_bytes(bytes, label, &DecodeOptions::default())?.picture)
+    }
+}
+
+impl Decoded {
+    /// Reads a picture file as [`Picture::decode`] does, and keeps its alpha.
+    ///
+    /// # Errors
+    /// [`Error::Picture`] with the reason and a remedy.
+    pub fn read(path: &Path, options: &DecodeOptions) -> Result<Decoded> {
+        let bytes = read(path, |head| refuse_other_kinds(head, path))?;
+        decode(&bytes, path, options)
+    }
+
+    /// Like [`Decoded::read`], for bytes in memory; errors call them `label`.
+    pub fn from_bytes(bytes: &[u8], label: &Path, options: &DecodeOptions) -> Result<Decoded> {
         refuse_other_kinds(bytes, label)?;
-        decode(bytes, label)
+        decode(bytes, label, options)
     }
 }
 
@@ -88,69 +133,122 @@ fn refuse_other_kinds(bytes: &[u8], path: &Path) -> Result<()> {
     Err(error(path, what, hint))
 }
 
-fn decode(bytes: &[u8], path: &Path) -> Result<Picture> {
-    let fail = |e: ImageError| match e {
-        ImageError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => error(path, CUT, AGAIN),
-        ImageError::Limits(_) => error(path, "is too large to decode", SMALLER),
-        ImageError::Unsupported(e) => error(path, &format!("cannot be decoded: {e}"), SAVE_AS),
-        e => error(path, &format!("is damaged: {e}"), AGAIN),
+fn decode(bytes: &[u8], path: &Path, options: &DecodeOptions) -> Result<Decoded> {
+    let fail = |fault: Fault| match fault {
+        Fault::Image(ImageError::IoError(e)) if e.kind() == ErrorKind::UnexpectedEof => error(path, CUT, AGAIN),
+        Fault::Image(ImageError::Limits(_)) => error(path, "is too large to decode", RAISE),
+        Fault::Image(ImageError::Unsupported(e)) => error(path, &format!("cannot be decoded: {e}"), SAVE_AS),
+        Fault::Image(e) => error(path, &format!("is damaged: {e}"), AGAIN),
+        Fault::Empty => error(path, "has no pixels", AGAIN),
+        Fault::TooLarge([width, height]) => {
+            let limit = match options.max_pixels {
+                few @ ..1_000_000 => format!("{few} pixels"),
+                many => format!("{} megapixels", many / 1_000_000),
+            };
+            let what = format!("is too large: {width}x{height}, over {limit} or {MAX_SIDE} a side");
+            error(path, &what, if width.max(height) > MAX_SIDE { SMALLER } else { RAISE })
+        }
     };
-    let format = image::guess_format(bytes).map_err(fail)?;
+    let format = image::guess_format(bytes).map_err(|e| fail(e.into()))?;
     // These two decoders do not always notice, the others do.
     if (format == ImageFormat::Jpeg && !jpeg_is_whole(bytes)) || (format == ImageFormat::WebP && !riff_is_whole(bytes))
     {
         return Err(error(path, CUT, AGAIN));
     }
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_DECODED_BYTES);
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(fail)?;
-    let (width, height) = decoder.dimensions();
-    let needed = u64::from(width) * u64::from(height) * 12;
-    if needed == 0 {
-        return Err(error(path, "has no pixels", AGAIN));
-    }
-    if needed.max(decoder.total_bytes()) > MAX_DECODED_BYTES || width.max(height) > MAX_SIDE {
-        let limit = MAX_DECODED_BYTES / 12_000_000;
-        let what = format!("is too large: {width}x{height}, over {limit} megapixels or {MAX_SIDE} a side");
-        return Err(error(path, &what, SMALLER));
-    }
-    // Damaged EXIF data is no reason to refuse a picture.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(fail)?;
-    image.apply_orientation(orientation);
-    let (width, height) = (image.width() as usize, image.height() as usize);
+    let samples = Samples::read(bytes, format, options.max_pixels).map_err(fail)?;
+    let grey = !samples.image.color().has_color();
+    let kind = if samples.inks {
+        Kind::Inks
+    } else if grey {
+        Kind::Grey
+    } else {
+        Kind::Rgb
+    };
+    let mut notes = Vec::new();
+    let transform = samples.profile.as_deref().map_or(Ok(None), |profile| Transform::new(profile, kind));
+    let transform = transform.unwrap_or_else(|_| {
+        notes.push(DAMAGED_PROFILE.into());
+        None
+    });
+    let [width, height] = [samples.image.width() as usize, samples.image.height() as usize];
+    let Some((rgb, values)) = to_rgb(&samples, transform.as_ref()) else {
+        return Err(error(path, "has an unknown kind of samples", SAVE_AS));
+    };
+    let alpha = values.iter().any(|v| *v < 1.0).then_some(Alpha { width, height, values });
+    Ok(Decoded { picture: Picture { width, height, rgb }, alpha, notes })
+}
+
+/// Colours over white, `[H, W, 3]` in 0..=255, and opacities in 0..=1: one for each pixel, or none where all are 1.
+fn to_rgb(samples: &Samples, transform: Option<&Transform>) -> Option<(Vec<f32>, Vec<f32>)> {
     let from_16 = |v| f32::from(v) / 257.0;
     let from_float = |v| {
         if v > 0.0 { f32::min(v, 1.0) * 255.0 } else { 0.0 }
     }; // NaN becomes black
-    let rgb = match &image {
-        DynamicImage::ImageLuma8(i) => to_rgb::<u8, 1>(i, f32::from),
-        DynamicImage::ImageLumaA8(i) => to_rgb::<u8, 2>(i, f32::from),
-        DynamicImage::ImageRgb8(i) => to_rgb::<u8, 3>(i, f32::from),
-        DynamicImage::ImageRgba8(i) => to_rgb::<u8, 4>(i, f32::from),
-        DynamicImage::ImageLuma16(i) => to_rgb::<u16, 1>(i, from_16),
-        DynamicImage::ImageLumaA16(i) => to_rgb::<u16, 2>(i, from_16),
-        DynamicImage::ImageRgb16(i) => to_rgb::<u16, 3>(i, from_16),
-        DynamicImage::ImageRgba16(i) => to_rgb::<u16, 4>(i, from_16),
-        DynamicImage::ImageRgb32F(i) => to_rgb::<f32, 3>(i, from_float),
-        DynamicImage::ImageRgba32F(i) => to_rgb::<f32, 4>(i, from_float),
-        _ => return Err(error(path, "has an unknown kind of samples", SAVE_AS)),
-    };
-    Ok(Picture { width, height, rgb })
+    let how = Conversion { width: samples.image.width() as usize, transform, samples };
+    Some(match &samples.image {
+        DynamicImage::ImageLuma8(i) => how.convert::<u8, 1>(i, f32::from),
+        DynamicImage::ImageLumaA8(i) => how.convert::<u8, 2>(i, f32::from),
+        DynamicImage::ImageRgb8(i) => how.convert::<u8, 3>(i, f32::from),
+        DynamicImage::ImageRgba8(i) => how.convert::<u8, 4>(i, f32::from),
+        DynamicImage::ImageLuma16(i) => how.convert::<u16, 1>(i, from_16),
+        DynamicImage::ImageLumaA16(i) => how.convert::<u16, 2>(i, from_16),
+        DynamicImage::ImageRgb16(i) => how.convert::<u16, 3>(i, from_16),
+        DynamicImage::ImageRgba16(i) => how.convert::<u16, 4>(i, from_16),
+        DynamicImage::ImageRgb32F(i) => how.convert::<f32, 3>(i, from_float),
+        DynamicImage::ImageRgba32F(i) => how.convert::<f32, 4>(i, from_float),
+        _ => return None,
+    })
 }
 
-/// Interleaved samples of `C` channels (grey, grey and alpha, RGB, RGBA) to RGB over white.
-/// `level` maps a sample to 0..=255.
-fn to_rgb<T: Copy, const C: usize>(samples: &[T], level: fn(T) -> f32) -> Vec<f32> {
-    let mut rgb = Vec::with_capacity(samples.len() / C * 3);
-    for pixel in samples.as_chunks::<C>().0 {
-        let alpha = if C.is_multiple_of(2) { level(pixel[C - 1]) / 255.0 } else { 1.0 };
-        let over_white = |channel: usize| level(pixel[channel]) * alpha + 255.0 * (1.0 - alpha);
-        rgb.extend(if C < 3 { [0; 3] } else { [0, 1, 2 % C] }.map(over_white));
+/// How samples become RGB.
+struct Conversion<'a> {
+    width: usize,
+    transform: Option<&'a Transform>,
+    samples: &'a Samples,
+}
+
+impl Conversion<'_> {
+    /// Interleaved samples of `C` channels (grey, grey and alpha, RGB, RGBA or CMYK), row by row. `level` maps a sample
+    /// to 0..=255.
+    fn convert<T: Copy, const C: usize>(&self, samples: &[T], level: fn(T) -> f32) -> (Vec<f32>, Vec<f32>) {
+        let Samples { inks, premultiplied, .. } = *self.samples;
+        let with_alpha = C.is_multiple_of(2) && !inks;
+        let colors = if with_alpha { C - 1 } else { C };
+        let pixels = samples.len() / C;
+        let mut rgb: Vec<f32> = Vec::with_capacity(pixels * 3);
+        let mut alphas = Vec::with_capacity(if with_alpha { pixels } else { 0 });
+        let mut row = Vec::new();
+        let mut wide = (Vec::new(), Vec::new());
+        for pixels in samples.chunks(self.width.max(1) * C) {
+            row.clear();
+            let first = alphas.len();
+            for pixel in pixels.as_chunks::<C>().0 {
+                let alpha = if with_alpha { level(pixel[C - 1]) / 255.0 } else { 1.0 };
+                let color = |v: &T| match level(*v) {
+                    value if premultiplied && alpha > 0.0 => (value / alpha).min(255.0),
+                    value => value,
+                };
+                row.extend(pixel[..colors].iter().map(color));
+                if with_alpha {
+                    alphas.push(alpha);
+                }
+            }
+            let start = rgb.len();
+            match self.transform {
+                Some(transform) => transform.extend(&row, &mut wide, &mut rgb),
+                None if inks => {
+                    let paper = |cmyk: &[f32; 4]| [0, 1, 2].map(|i| (255.0 - cmyk[i]) * (255.0 - cmyk[3]) / 255.0);
+                    rgb.extend(row.as_chunks().0.iter().flat_map(paper));
+                }
+                None if colors == 1 => rgb.extend(row.iter().flat_map(|grey| [*grey; 3])),
+                None => rgb.extend(&row),
+            }
+            for (color, alpha) in rgb[start..].as_chunks_mut::<3>().0.iter_mut().zip(&alphas[first..]) {
+                color.iter_mut().for_each(|v| *v = *v * alpha + 255.0 * (1.0 - alpha));
+            }
+        }
+        (rgb, alphas)
     }
-    rgb
 }
 
 /// Whether a JPEG reaches its end marker. (The decoder fills what is missing with grey.)

@@ -1,20 +1,28 @@
 //! Pictures: decoding, resampling, encoding, and the rules for output files.
 //!
-//! Reads PNG, JPEG, WebP and TIFF by content, writes the same four by extension. Everything here is
-//! plain CPU work on sRGB values; embedded ICC profiles are not applied (values are taken as sRGB).
+//! Reads PNG, JPEG, WebP and TIFF by content, writes the same four by extension. Everything here is plain CPU work on
+//! sRGB values, to which embedded ICC profiles are converted when a file is read. [`Decoded`] keeps a file's alpha beside
+//! its picture, and [`color`] changes colours before and after a run.
 
+mod alpha;
+pub mod color;
 mod decode;
 mod encode;
+mod icc;
 mod metadata;
 mod npy;
 mod resample;
+mod samples;
 mod sheet;
+mod tiff;
 
 use std::path::{Path, PathBuf};
 
 use image::imageops::FilterType;
 
-pub use encode::{Rounding, check_output, write_file};
+pub use alpha::Alpha;
+pub use decode::{DecodeOptions, Decoded};
+pub use encode::{BitDepth, EncodeOptions, Holds, Rounding, check_output, holds, write_file};
 pub use metadata::read_metadata;
 pub use npy::read_npy;
 pub(crate) use resample::{Filter, resampled};
@@ -23,8 +31,8 @@ pub use sheet::{beside, contact_sheet};
 /// Longest side accepted, in pixels.
 pub const MAX_SIDE: u32 = 65_535;
 
-/// Most memory a decoded picture may take as `f32` RGB (12 bytes a pixel: 89 megapixels).
-/// The same bound holds for the decoder's own buffers and for the size of the file.
+/// Most memory a decoded picture may take as `f32` RGB (12 bytes a pixel: 89 megapixels), where
+/// [`DecodeOptions::max_pixels`] does not say otherwise. Files may be as large.
 pub const MAX_DECODED_BYTES: u64 = 1 << 30;
 
 /// An sRGB picture: RGB values 0..=255 as `f32`.

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use impasto::picture::{Picture, Rounding, check_output, numbered};
+use impasto::picture::{Alpha, BitDepth, DecodeOptions, Decoded, EncodeOptions, Holds};
+use impasto::picture::{Picture, Rounding, check_output, holds, numbered};
 
 use super::{assert_says, names_in, picture};
 
@@ -66,6 +67,140 @@ fn png_carries_settings_and_the_srgb_tag() {
     let other = dir.path().join("b.png");
     assert!(picture(4, 3).encode_to(&other, Rounding::Nearest, false, &bad).is_err());
     assert_eq!(names_in(dir.path()), ["a.png"]);
+}
+
+/// A slope of opacity, from nothing to all.
+fn slope(width: usize, height: usize) -> Alpha {
+    let values = (0..width * height).map(|i| (i % width) as f32 / (width - 1) as f32).collect();
+    Alpha { width, height, values }
+}
+
+#[test]
+fn every_format_says_that_it_is_srgb() {
+    use image::{ImageDecoder, ImageReader};
+    let dir = tempfile::tempdir().unwrap();
+    let alpha = slope(5, 4);
+    for name in ["a.jpg", "a.webp", "a.tif", "clear.webp", "clear.tif"] {
+        let path = dir.path().join(name);
+        let alpha = name.starts_with("clear").then_some(&alpha);
+        picture(5, 4).encode_with(&path, &EncodeOptions { alpha, ..EncodeOptions::default() }).unwrap();
+        let mut decoder = ImageReader::open(&path).unwrap().into_decoder().unwrap();
+        let profile = decoder.icc_profile().unwrap().unwrap();
+        assert_eq!(&profile[36..40], b"acsp", "{name}");
+        assert_eq!(profile.len(), u32::from_be_bytes(profile[..4].try_into().unwrap()) as usize, "{name}");
+        // The same bytes on every day: 1 January 2026.
+        let date = [0x07, 0xea, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0];
+        assert!(profile.len() < 1000 && profile[24..36] == date, "{name}: {:?}", &profile[24..36]);
+        let back = Decoded::read(&path, &DecodeOptions::default()).unwrap();
+        assert!(back.notes.is_empty(), "{name}: {:?}", back.notes);
+    }
+}
+
+#[test]
+fn sixteen_bits_and_opacity_are_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut p = picture(23, 19);
+    p.rgb.iter_mut().enumerate().for_each(|(i, v)| *v = (*v + i as f32 * 0.01).min(255.0));
+    let alpha = slope(23, 19);
+    for (name, bit_depth, with_alpha) in [
+        ("a.png", BitDepth::Eight, true),
+        ("a.webp", BitDepth::Eight, true),
+        ("a.tif", BitDepth::Eight, true),
+        ("deep.png", BitDepth::Sixteen, false),
+        ("deep.tif", BitDepth::Sixteen, false),
+        ("both.png", BitDepth::Sixteen, true),
+        ("both.tif", BitDepth::Sixteen, true),
+    ] {
+        let path = dir.path().join(name);
+        let options = EncodeOptions { bit_depth, alpha: with_alpha.then_some(&alpha), ..EncodeOptions::default() };
+        p.encode_with(&path, &options).unwrap();
+        let back = Decoded::read(&path, &DecodeOptions::default()).unwrap();
+        let bar = if bit_depth == BitDepth::Eight { 0.51 } else { 0.51 / 257.0 };
+        assert_eq!(back.alpha.is_some(), with_alpha, "{name}");
+        let seen = match (with_alpha, &back.alpha) {
+            (true, Some(found)) => {
+                for (got, want) in found.values.iter().zip(&alpha.values) {
+                    assert!((got - want).abs() * 255.0 <= bar, "{name}: {got} for {want}");
+                }
+                // What can be seen of it: below the opacity, colours reach no further from white than it lets them.
+                alpha.over_white(&alpha.under_white(&p))
+            }
+            _ => p.clone(),
+        };
+        for (got, want) in back.picture.rgb.iter().zip(&seen.rgb) {
+            // Rounded opacity moves a colour by up to half a level more.
+            assert!((got - want).abs() <= bar * 2.0 + 1e-3, "{name}: {got} for {want}");
+        }
+    }
+    // Over white, the picture itself is seen, as far as an opacity lets it.
+    let (under, opaque) = (alpha.under_white(&p), Alpha { values: vec![1.0; 23 * 19], ..alpha.clone() });
+    assert_eq!(opaque.under_white(&p), p);
+    for ((seen, want), alpha) in alpha.over_white(&under).rgb.chunks(3).zip(p.rgb.chunks(3)).zip(&alpha.values) {
+        for (seen, want) in seen.iter().zip(want) {
+            let darkest = 255.0 * (1.0 - alpha);
+            assert!((seen - want.max(darkest)).abs() < 1e-3, "{seen} for {want} at {alpha}");
+        }
+    }
+}
+
+#[test]
+fn a_jpeg_is_what_is_seen_over_white_and_has_the_quality_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.jpg");
+    let (p, alpha) = (picture(24, 16), slope(24, 16));
+    let write = |quality, alpha| {
+        let options = EncodeOptions { overwrite: true, quality, alpha, ..EncodeOptions::default() };
+        p.encode_with(&path, &options).unwrap();
+        fs::read(&path).unwrap()
+    };
+    let clear = write(100, Some(&alpha));
+    assert_eq!(Decoded::read(&path, &DecodeOptions::default()).unwrap().alpha, None);
+    let back = Picture::decode(&path).unwrap();
+    for (got, want) in back.rgb.iter().zip(&alpha.over_white(&alpha.under_white(&p)).rgb) {
+        assert!((got - want).abs() < 8.0, "{got} for {want}");
+    }
+    assert!(clear != write(100, None) && write(20, None).len() < write(95, None).len());
+}
+
+#[test]
+fn what_a_format_cannot_hold_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let deep = EncodeOptions { bit_depth: BitDepth::Sixteen, ..EncodeOptions::default() };
+    for name in ["a.jpg", "a.webp"] {
+        let error = picture(4, 4).encode_with(&dir.path().join(name), &deep).unwrap_err();
+        assert_says(&error, name, "16 bits go into PNG and TIFF only");
+        assert!(!holds(Path::new(name)).sixteen_bits);
+    }
+    let alpha = slope(3, 4);
+    let clear = EncodeOptions { alpha: Some(&alpha), ..EncodeOptions::default() };
+    assert_says(&picture(4, 4).encode_with(&dir.path().join("a.png"), &clear).unwrap_err(), "a.png", "another size");
+    assert!(names_in(dir.path()).is_empty());
+    let all = Holds { alpha: true, sixteen_bits: true, quality: false };
+    for (name, expected) in [
+        ("a.PNG", all),
+        ("a.tiff", all),
+        ("a.webp", Holds { sixteen_bits: false, ..all }),
+        ("a.jpeg", Holds { alpha: false, sixteen_bits: false, quality: true }),
+        ("a.gif", Holds { alpha: false, sixteen_bits: false, quality: false }),
+    ] {
+        assert_eq!(holds(Path::new(name)), expected, "{name}");
+    }
+}
+
+#[test]
+fn opacity_is_resampled_within_its_range() {
+    let alpha = slope(9, 4);
+    assert_eq!(alpha.resized(9, 4), alpha);
+    for [w, h] in [[30, 7], [3, 2], [1, 1], [0, 0]] {
+        let found = alpha.resized(w, h);
+        assert_eq!((found.width, found.height), (w.max(1), h.max(1)));
+        assert_eq!(found.values.len(), found.width * found.height);
+        assert!(found.values.iter().all(|v| (0.0..=1.0).contains(v)));
+        assert!(found.values[..found.width].is_sorted());
+    }
+    let contradictory = Alpha { width: 3, height: 3, values: vec![0.5; 4] };
+    assert_eq!(contradictory.resized(2, 2).values, [1.0; 4]);
+    assert_eq!(contradictory.over_white(&picture(2, 2)), picture(2, 2));
 }
 
 #[test]
