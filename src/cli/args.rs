@@ -12,6 +12,7 @@ use impasto::transfer::{Config, Init, Size};
 use super::batch::BatchOptions;
 use super::checkpoint::CheckpointOptions;
 use super::grid::Grid;
+use super::idle::hidden;
 use super::names::{EdgeName, OrientationName, PoolingName, StyleLossName, TotalVariationName};
 use super::optimizer::OptimizerOptions;
 use super::pictures::PictureOptions;
@@ -43,8 +44,10 @@ pub(crate) enum Command {
     /// Make a result again, from what it says about how it was made
     Rerun(Rerun),
     /// Forecast the memory and time of a run; takes the options of `stylize`, writes nothing
+    #[command(mut_args(|argument| hidden("plan", argument)))]
     Plan(PlanArguments),
     /// Time every launch of an iteration, or one kernel alone; takes the options of `stylize`
+    #[command(mut_args(|argument| hidden("profile", argument)))]
     Profile(ProfileArguments),
     /// List the kernels, or show one as WGSL, SPIR-V, MSL, HLSL or GLSL
     Shaders(Shaders),
@@ -207,8 +210,8 @@ pub(crate) struct Options {
     /// Write one JSON object per iteration: iter, loss and every term
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) log: Option<PathBuf>,
-    /// Draw the loss and its terms over the iterations, on a logarithmic scale
-    #[arg(long, value_name = "FILE.svg")]
+    /// Draw the loss and its terms over the iterations, on a logarithmic scale, as .svg or .png
+    #[arg(long, value_name = "FILE.svg|FILE.png")]
     pub(crate) plot: Option<PathBuf>,
     /// Show the picture in the terminal while it is painted, above the progress bar
     #[arg(long)]

@@ -12,6 +12,7 @@ use impasto::transfer::{Adam, Config, Init, Lbfgs, Optimizer, Size};
 use toml::de::{DeTable, DeValue};
 
 use super::args::{self, Arguments, Options};
+use super::idle;
 use super::names::{
     AdamFormName, EdgeName, OptimizerName, OrientationName, PoolingName, StyleLossName, TotalVariationName, typed,
 };
@@ -50,6 +51,9 @@ pub(crate) fn arguments(line: impl IntoIterator<Item = OsString>) -> Result<Argu
     let mut given: Vec<OsString> = line.into_iter().collect();
     let mut matches = Arguments::command().get_matches_from(&given);
     let mut from_file = Vec::new();
+    if let Some((name, options)) = matches.subcommand() {
+        idle::refuse(name, options)?;
+    }
     if let Some((name, options)) = matches.subcommand()
         && let Ok(Some(path)) = options.try_get_one::<PathBuf>("config")
     {
@@ -229,6 +233,7 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
         mean,
         orientation,
         tile,
+        ways: _,
         memory,
         max_buffer: _,
     } = config;

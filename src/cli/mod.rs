@@ -10,6 +10,7 @@ mod device;
 mod fetch;
 mod files;
 mod grid;
+mod idle;
 mod info;
 mod interrupt;
 mod line;

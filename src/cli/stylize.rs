@@ -15,6 +15,7 @@ use super::checkpoint::{CheckpointOptions, Checkpoints};
 use super::files::{Claims, Outputs};
 use super::interrupt::Interrupt;
 use super::pictures::Finish;
+use super::plot::Plot;
 use super::progress::Progress;
 use super::record::Record;
 use super::saver::Saver;
@@ -62,6 +63,8 @@ pub(crate) struct Repeats {
     pub(crate) iterations: u32,
     /// Digest of its network.
     pub(crate) weights: String,
+    /// Its device, as [`StyleTransfer::device`] had it.
+    pub(crate) device: String,
 }
 
 /// Runs `impasto stylize`.
@@ -222,8 +225,8 @@ impl<'a> Job<'a> {
                 told = true;
             }
             if every > 0 && transfer.iteration().is_multiple_of(every) {
-                let done = transfer.iteration();
-                self.write(saver, transfer.image()?, (numbered(&self.output, done), done));
+                let image = transfer.image()?;
+                self.write(saver, image, numbered(&self.output, transfer.iteration()), transfer);
             }
         }
         Ok(last)
@@ -235,7 +238,7 @@ impl<'a> Job<'a> {
             note!("note: {}", one_line(text));
         }
         let Some((done, picture)) = transfer.last_good() else { return };
-        self.write(saver, picture, (self.rescued.clone(), done));
+        self.write_after(done, saver, picture, self.rescued.clone(), transfer);
         match saver.finish() {
             Ok(()) => note!("the picture after {done} iterations is in {}", self.rescued.display()),
             // The lost device is what the run ends with; this comes on top.
@@ -248,11 +251,22 @@ impl<'a> Job<'a> {
         self.options.save_every.unwrap_or(if self.preset.article_output { 100 } else { 0 })
     }
 
+    /// Draws the losses of the whole run, where that is asked for.
+    pub(crate) fn plot(&self, transfer: &StyleTransfer) -> Result<()> {
+        let draw = |path: &PathBuf| Plot::of(transfer.history()).save(path, self.overwrites());
+        self.plot.as_ref().map_or(Ok(()), draw)
+    }
+
+    /// Starts saving a picture of now.
+    pub(crate) fn write(&self, saver: &mut Saver, picture: Picture, path: PathBuf, transfer: &StyleTransfer) {
+        self.write_after(transfer.iteration(), saver, picture, path, transfer);
+    }
+
     /// Starts saving a picture after so many iterations.
-    pub(crate) fn write(&self, saver: &mut Saver, picture: Picture, (path, iterations): (PathBuf, u32)) {
+    fn write_after(&self, done: u32, saver: &mut Saver, picture: Picture, path: PathBuf, transfer: &StyleTransfer) {
         // A name that was not asked for was not checked, either.
         let overwrite = self.overwrites() && (path == self.output || path != self.rescued);
-        let (finish, metadata) = (self.finish.clone(), self.record.metadata(iterations));
+        let (finish, metadata) = (self.finish.clone(), self.record.metadata(done, &transfer.ways()));
         saver.start(move || finish.save(picture, (&path, overwrite), &metadata));
     }
 }

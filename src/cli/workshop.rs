@@ -11,7 +11,6 @@ use super::checkpoint::Checkpoints;
 use super::device;
 use super::files::Log;
 use super::interrupt::Interrupt;
-use super::plot::Plot;
 use super::preview::Preview;
 use super::progress::Progress;
 use super::saver::Saver;
@@ -80,6 +79,10 @@ impl Workshop {
     pub(crate) fn paint(&mut self, job: &mut Job<'_>) -> Result<Outcome> {
         let options = job.options;
         job.prepare_colors();
+        let from = Checkpoints::load(&job.checkpoint, &job.output)?;
+        if let Some((_, checkpoint)) = &from {
+            job.config.ways = checkpoint.ways().to_vec();
+        }
         let mut transfer = self.studio.start(&job.content, &job.styles, job.config.clone())?;
         job.record.add("weights", one_line(&self.studio.weights().source));
         let network = self.studio.digest(&job.config);
@@ -92,8 +95,11 @@ impl Workshop {
         }
         job.record.add("weights_sha256", network);
         job.record.add("device", transfer.device());
-        let resumed = Checkpoints::resume(&job.checkpoint, &job.output, &mut transfer)?;
+        let resumed = Checkpoints::resume(from, &mut transfer)?;
         self.introduce(job, &mut transfer);
+        if let Some(run) = job.repeats.as_ref().filter(|run| !transfer.is_on(&run.device)) {
+            job.say(&format!("note: made on {}; the bits of this device may be others", one_line(&run.device)));
+        }
         if let Some(done) = resumed {
             job.say(&format!("resumed after {done} iterations"));
         }
@@ -101,7 +107,6 @@ impl Workshop {
         let own = resumed.filter(|_| job.checkpoint.resumes_own(&job.output));
         let log = |path| Log::create(path, options.overwrite || job.replaces, scales, own);
         let mut log = job.log.as_deref().map(log).transpose()?;
-        let mut plot = Plot::default();
         let mut checkpoints = Checkpoints::new(&job.checkpoint, &job.output);
         let (article, mut preview) = (job.preset.article_output, Preview::new(options.preview));
         let progress = Progress::new(options.quiet, article, transfer.scales(), options.print_every);
@@ -113,7 +118,6 @@ impl Workshop {
         let mut watch = |reports: &[Report], transfer: &mut StyleTransfer| -> Result<()> {
             for report in reports {
                 progress.report(report);
-                plot.add(report);
             }
             if let Some(log) = &mut log {
                 log.write(reports);
@@ -128,7 +132,7 @@ impl Workshop {
                 if matches!(error, Error::DeviceLost { .. } | Error::OutOfMemory { .. } | Error::NonFinite { .. }) {
                     job.rescue(&mut transfer, &mut saver);
                 }
-                if let Some(Err(lost)) = job.plot.as_deref().map(|path| plot.save(path, job.overwrites())) {
+                if let Err(lost) = job.plot(&transfer) {
                     note!("{}", one_line(&lost.to_string()));
                 }
                 return Err(error);
@@ -137,17 +141,17 @@ impl Workshop {
         if let (Some(path), [style, ..]) = (&job.sheet, &job.styles[..]) {
             let sheet = contact_sheet(&[&job.content, style, &job.finish.colored(result.clone())]);
             let (finish, path, overwrite) = (job.finish.clone(), path.clone(), job.overwrites());
-            let metadata = job.record.metadata(transfer.iteration());
+            let metadata = job.record.metadata(transfer.iteration(), &transfer.ways());
             saver.start(move || finish.save_sheet(&sheet, (&path, overwrite), &metadata));
         }
         let (done, all, path) = (transfer.iteration(), job.last(transfer.scales()), job.output.display());
-        job.write(&mut saver, result, (job.output.clone(), done));
+        job.write(&mut saver, result, job.output.clone(), &transfer);
         if done < all {
             checkpoints.write(&mut transfer, &mut saver)?;
         }
         saver.finish()?;
         log.map_or(Ok(()), Log::finish)?;
-        job.plot.as_deref().map_or(Ok(()), |path| plot.save(path, job.overwrites()))?;
+        job.plot(&transfer)?;
         if done < all {
             let size = |scale: &Scale| format!("{}x{}", scale.width, scale.height);
             let so_far = match (last, transfer.scales().last()) {

@@ -22,6 +22,7 @@ use image::imageops::FilterType;
 
 pub use alpha::Alpha;
 pub use decode::{DecodeOptions, Decoded};
+pub(crate) use encode::write_file_with;
 pub use encode::{BitDepth, EncodeOptions, Holds, Rounding, check_output, holds, write_file};
 pub use metadata::read_metadata;
 pub use npy::read_npy;
