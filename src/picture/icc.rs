@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use moxcms::{
-    ColorProfile, DataColorSpace, InterpolationMethod, Layout, RenderingIntent, Transform16BitExecutor,
-    TransformOptions,
+    ColorProfile, DataColorSpace, InterpolationMethod, Layout, LutStore, LutWarehouse, ProfileVersion, RenderingIntent,
+    Transform16BitExecutor, TransformOptions,
 };
 
 /// Profiles larger than this are left aside; those of printing presses have 1 to 3 MB.
@@ -37,7 +37,8 @@ impl Transform {
         if profile.len() > MAX_PROFILE {
             return Err(moxcms::CmsError::InvalidProfile);
         }
-        let profile = ColorProfile::new_from_slice(profile)?;
+        let mut profile = ColorProfile::new_from_slice(profile)?;
+        widen_tables(&mut profile);
         let (layout, repeat) = match (kind, profile.color_space) {
             (Kind::Grey, DataColorSpace::Gray) => (Layout::Gray, 1),
             (Kind::Grey, DataColorSpace::Rgb) => (Layout::Rgb, 3),
@@ -88,6 +89,27 @@ impl Transform {
         // The only error is of lengths that do not fit each other.
         let _ = self.executor.transform(from, to);
         rgb.extend(to.iter().map(|v| f32::from(*v) / 257.0));
+    }
+}
+
+/// Makes tables of 8 bits such of 16. In profiles before version 4, Lab's white is 255 in the one and 0xff00 in the other;
+/// moxcms takes it for 0xff00 in both, which is off by two levels.
+fn widen_tables(profile: &mut ColorProfile) {
+    if profile.version() >= ProfileVersion::V4_0 || profile.pcs != DataColorSpace::Lab {
+        return;
+    }
+    let tables =
+        [&mut profile.lut_a_to_b_perceptual, &mut profile.lut_a_to_b_colorimetric, &mut profile.lut_a_to_b_saturation];
+    for table in tables.into_iter().flatten() {
+        if let LutWarehouse::Lut(lut) = table {
+            for (part, factor) in
+                [(&mut lut.input_table, 257), (&mut lut.clut_table, 257), (&mut lut.output_table, 256)]
+            {
+                if let LutStore::Store8(values) = part {
+                    *part = LutStore::Store16(values.iter().map(|v| u16::from(*v) * factor).collect());
+                }
+            }
+        }
     }
 }
 

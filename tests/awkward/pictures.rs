@@ -483,7 +483,8 @@ impl List {
         self.refuse("hollow.tif", tiff([9000, 9000], 3, 8, 2), "");
         let webp = riff(&[(b"VP8X", vp8x(0, [1 << 24, 1 << 24])), (b"VP8L", vp8l([1, 1], &[0; 3], false))]);
         self.refuse("bomb.webp", webp, "");
-        let webp = riff(&[(b"VP8L", vec![0x2f, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0])]);
+        // 16,383 a side.
+        let webp = riff(&[(b"VP8L", [&[0x2f, 0xfe, 0xbf, 0xff, 0x0f][..], &[0; 30]].concat())]);
         self.refuse("bomb_lossless.webp", webp, "too large");
     }
 }
