@@ -12,8 +12,9 @@ use impasto::transfer::presets::{DEFAULT, Preset};
 use impasto::transfer::{Config, StyleTransfer};
 
 use super::args::{Options, Stylize};
+use super::checkpoint::CheckpointOptions;
 use super::contents::{Found, Shard, expand, is_picture, is_several};
-use super::files::{Claims, Outputs, folder_of, output_error};
+use super::files::{Claims, Outputs, folder_of, output_error, place};
 use super::names::typed;
 use super::record::Record;
 use super::stylize::Job;
@@ -149,7 +150,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Checkpoint, log and plot of one picture.
-    fn beside(&self, order: &Order) -> (super::checkpoint::CheckpointOptions, Option<PathBuf>, Option<PathBuf>) {
+    fn beside(&self, order: &Order) -> (CheckpointOptions, Option<PathBuf>, Option<PathBuf>) {
         let mut checkpoint = self.options.checkpoint.clone();
         if !order.resumes {
             checkpoint.begin_anew();
@@ -226,8 +227,7 @@ impl<'a> Batch<'a> {
 
     /// The style pictures, or this one of several.
     fn styles(&mut self, one: Option<&Path>) -> Result<Arc<Vec<Picture>>> {
-        if let Some((of, styles)) = self.styles.as_ref().filter(|(of, _)| of.as_deref() == one) {
-            debug_assert_eq!(of.as_deref(), one);
+        if let Some((_, styles)) = self.styles.as_ref().filter(|(of, _)| of.as_deref() == one) {
             return Ok(styles.clone());
         }
         let paths = one.map_or(self.arguments.style.iter().map(PathBuf::as_path).collect(), |one| vec![one]);
@@ -253,10 +253,8 @@ fn named(arguments: &Stylize) -> Result<(Vec<Found>, Vec<Found>)> {
     }
     // The next run, or another shard, would take results for contents.
     let same = |folder: &PathBuf| {
-        let [folder, output] = [folder, output].map(|path| path.canonicalize().ok());
-        folder.is_some_and(|folder| {
-            output.is_some_and(|output| output == folder || (arguments.batch.recursive && output.starts_with(folder)))
-        })
+        let [folder, output] = [folder, output].map(|path| place(path));
+        output == folder || (arguments.batch.recursive && output.starts_with(folder))
     };
     if let Some(folder) =
         arguments.content.iter().chain(&arguments.batch.styles).find(|named| named.is_dir() && same(named))
@@ -344,10 +342,10 @@ impl Tally {
     fn summary(&self, all: usize) -> String {
         let there = if self.there > 0 { format!(", {} there already", self.there) } else { String::new() };
         let failed = if self.failures.is_empty() { String::new() } else { format!(", {} failed", self.failures.len()) };
-        format!("{} of {all} pictures made{there}{failed}", self.made)
+        format!("{} of {} pictures made{there}{failed}", self.made, all + self.there)
     }
 
-    /// The end of a batch of so many pictures.
+    /// The end of a batch of so many pictures beside those that were there.
     pub(crate) fn end(&self, all: usize) -> Outcome {
         if self.failures.is_empty() {
             self.say(&self.summary(all));

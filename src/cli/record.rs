@@ -39,7 +39,7 @@ pub(crate) struct Rerun {
 }
 
 /// Options of a run that its result does not depend on, and whether a value follows.
-const OWN: [(&str, bool); 13] = [
+const OWN: [(&str, bool); 14] = [
     // What it came to is among them.
     ("--config", true),
     ("-o", true),
@@ -47,6 +47,7 @@ const OWN: [(&str, bool); 13] = [
     ("--log", true),
     ("--plot", true),
     ("--print-every", true),
+    ("--preview", false),
     ("--save-every", true),
     ("--checkpoint-every", true),
     ("--no-checkpoint", false),
