@@ -139,12 +139,13 @@ impl<'a> Batch<'a> {
             checkpoint: checkpoint_file.as_deref(),
             ..Outputs::picture_alone(&order.output, self.options.overwrite || resumes)
         };
+        // First, since who broke a picture off wants to hear of --resume.
+        checkpoint.check(&order.output, self.options.overwrite)?;
         // A folder that is not there yet holds nothing that could be in the way.
         match folder_of(&order.output).is_dir() {
             true => outputs.check(&mut self.claims)?,
             false => outputs.check_beside(&mut self.claims)?,
         }
-        checkpoint.check(&order.output, self.options.overwrite)?;
         self.orders.push(order);
         Ok(())
     }

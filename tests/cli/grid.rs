@@ -85,12 +85,8 @@ fn what_no_grid_can_have_is_refused_before_anything_runs() {
     );
     let hint = "give a finite number, 0 or more";
     folder.refuses(&run("--rows tv-weight=1,-2"), 2, "tv-weight: -2", hint);
-    folder.refuses(
-        &run("--rows preset=plain2"),
-        2,
-        "preset: there is no preset `plain2`",
-        "`impasto presets` lists them",
-    );
+    let presets = format!("{GRID} -o grid.png --rows preset=draft,plain2");
+    folder.refuses(&presets, 2, "preset: there is no preset `plain2`", "`impasto presets` lists them");
     let hint = "give the columns another option";
     folder.refuses(&run("--rows size=8,9 --columns size=7"), 2, "columns: size is what the rows have already", hint);
     let hint = "leave it out; `impasto stylize` makes one of them by itself";
