@@ -4,6 +4,8 @@
 
 mod common;
 
+#[path = "cli/batch.rs"]
+mod batch;
 #[path = "cli/commands.rs"]
 mod commands;
 #[path = "cli/fetch.rs"]
@@ -12,6 +14,8 @@ mod fetch;
 mod fetch_together;
 #[path = "cli/folder.rs"]
 mod folder;
+#[path = "cli/grid.rs"]
+mod grid;
 #[path = "cli/inspect.rs"]
 mod inspect;
 #[cfg(unix)]

@@ -12,8 +12,9 @@ use impasto::transfer::presets::{DEFAULT, Preset};
 use impasto::transfer::{Config, StyleTransfer};
 
 use super::args::{Options, Stylize};
+use super::checkpoint::CheckpointOptions;
 use super::contents::{Found, Shard, expand, is_picture, is_several};
-use super::files::{Claims, Outputs, folder_of, output_error};
+use super::files::{Claims, Outputs, folder_of, output_error, place};
 use super::names::typed;
 use super::pictures::PictureOptions;
 use super::record::Record;
@@ -139,19 +140,20 @@ impl<'a> Batch<'a> {
             checkpoint: checkpoint_file.as_deref(),
             ..Outputs::picture_alone(&order.output, self.options.overwrite || resumes)
         };
+        // First, since who broke a picture off wants to hear of --resume.
+        checkpoint.check(&order.output, self.options.overwrite)?;
         // A folder that is not there yet holds nothing that could be in the way.
         match folder_of(&order.output).is_dir() {
             true => outputs.check(&mut self.claims)?,
             false => outputs.check_beside(&mut self.claims)?,
         }
         self.options.pictures.check(&order.output)?;
-        checkpoint.check(&order.output, self.options.overwrite)?;
         self.orders.push(order);
         Ok(())
     }
 
     /// Checkpoint, log and plot of one picture.
-    fn beside(&self, order: &Order) -> (super::checkpoint::CheckpointOptions, Option<PathBuf>, Option<PathBuf>) {
+    fn beside(&self, order: &Order) -> (CheckpointOptions, Option<PathBuf>, Option<PathBuf>) {
         let mut checkpoint = self.options.checkpoint.clone();
         if !order.resumes {
             checkpoint.begin_anew();
@@ -235,8 +237,7 @@ impl<'a> Batch<'a> {
 
     /// The style pictures, or this one of several.
     fn styles(&mut self, one: Option<&Path>) -> Result<Arc<Vec<Picture>>> {
-        if let Some((of, styles)) = self.styles.as_ref().filter(|(of, _)| of.as_deref() == one) {
-            debug_assert_eq!(of.as_deref(), one);
+        if let Some((_, styles)) = self.styles.as_ref().filter(|(of, _)| of.as_deref() == one) {
             return Ok(styles.clone());
         }
         let paths = one.map_or(self.arguments.style.iter().map(PathBuf::as_path).collect(), |one| vec![one]);
@@ -263,10 +264,8 @@ fn named(arguments: &Stylize) -> Result<(Vec<Found>, Vec<Found>)> {
     }
     // The next run, or another shard, would take results for contents.
     let same = |folder: &PathBuf| {
-        let [folder, output] = [folder, output].map(|path| path.canonicalize().ok());
-        folder.is_some_and(|folder| {
-            output.is_some_and(|output| output == folder || (arguments.batch.recursive && output.starts_with(folder)))
-        })
+        let [folder, output] = [folder, output].map(|path| place(path));
+        output == folder || (arguments.batch.recursive && output.starts_with(folder))
     };
     if let Some(folder) =
         arguments.content.iter().chain(&arguments.batch.styles).find(|named| named.is_dir() && same(named))
@@ -354,10 +353,10 @@ impl Tally {
     fn summary(&self, all: usize) -> String {
         let there = if self.there > 0 { format!(", {} there already", self.there) } else { String::new() };
         let failed = if self.failures.is_empty() { String::new() } else { format!(", {} failed", self.failures.len()) };
-        format!("{} of {all} pictures made{there}{failed}", self.made)
+        format!("{} of {} pictures made{there}{failed}", self.made, all + self.there)
     }
 
-    /// The end of a batch of so many pictures.
+    /// The end of a batch of so many pictures beside those that were there.
     pub(crate) fn end(&self, all: usize) -> Outcome {
         if self.failures.is_empty() {
             self.say(&self.summary(all));

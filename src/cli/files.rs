@@ -102,7 +102,7 @@ impl<'a> Outputs<'a> {
 }
 
 /// One name for every way to write a path, also of a file that is not there yet.
-fn place(path: &Path) -> PathBuf {
+pub(crate) fn place(path: &Path) -> PathBuf {
     let folder = || canonicalize(folder_of(path)).ok();
     let absent = || Some(folder()?.join(path.file_name()?));
     canonicalize(path).ok().or_else(absent).unwrap_or_else(|| path.into())

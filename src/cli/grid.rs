@@ -247,7 +247,9 @@ fn check_outputs(arguments: &Grid, squares: &[Square]) -> Result<()> {
     let mut claims = Claims::new(inputs.chain(own));
     let mut claim = |picture: &Path| Outputs::picture_alone(picture, arguments.options.overwrite).check(&mut claims);
     claim(&arguments.output)?;
-    squares.iter().filter(|_| arguments.keep.is_some()).try_for_each(|square| claim(&square.output))
+    // A folder that is not there yet holds nothing that could be in the way.
+    let kept = arguments.keep.as_ref().is_some_and(|keep| keep.exists());
+    squares.iter().filter(|_| kept).try_for_each(|square| claim(&square.output))
 }
 
 /// Makes every picture. `None` if Ctrl-C stopped a download.

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A picture may take one part in so many of the time.
 const SHARE: u32 = 20;
 /// Lines of the terminal that are left to other things.
-const LEFT: usize = 4;
+const LEFT: usize = 6;
 
 /// Shows the picture from time to time, if that is wanted.
 #[derive(Debug)]
@@ -84,11 +84,17 @@ fn half_blocks(picture: &Picture, [rows, columns]: [usize; 2], fine: bool) -> St
     text
 }
 
-/// The nearest of xterm's cube of 6 x 6 x 6 colours.
+/// The nearest of xterm's cube of 6 x 6 x 6 colours and its ramp of 24 greys.
 fn of_256(rgb: [u8; 3]) -> usize {
     const LEVELS: [u8; 6] = [0, 95, 135, 175, 215, 255];
+    let away = |other: [u8; 3]| rgb.iter().zip(other).map(|(a, b)| u32::from(a.abs_diff(b)).pow(2)).sum::<u32>();
     let nearest = |value: u8| (0..6).min_by_key(|level| LEVELS[*level].abs_diff(value)).unwrap_or(0);
-    16 + rgb.into_iter().fold(0, |index, value| 6 * index + nearest(value))
+    let cube = rgb.map(nearest);
+    let grey = (0..24).min_by_key(|step| away([8 + 10 * step; 3])).unwrap_or(0);
+    if away([8 + 10 * grey; 3]) < away(cube.map(|level| LEVELS[level])) {
+        return 232 + usize::from(grey);
+    }
+    16 + cube.into_iter().fold(0, |index, level| 6 * index + level)
 }
 
 #[cfg(test)]
@@ -103,7 +109,7 @@ mod tests {
                         \x1b[38;2;1;2;3;49m▀\x1b[38;2;0;5;6;49m▀\x1b[0m\n";
         assert_eq!(half_blocks(&picture, [9, 9], true), expected);
         let coarse = half_blocks(&picture, [9, 9], false);
-        assert!(coarse.starts_with("\x1b[38;5;196;48;5;21m▀\x1b[38;5;28;48;5;16m▀\x1b[0m\n"), "{coarse:?}");
+        assert!(coarse.starts_with("\x1b[38;5;196;48;5;21m▀\x1b[38;5;28;48;5;232m▀\x1b[0m\n"), "{coarse:?}");
     }
 
     #[test]

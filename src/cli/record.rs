@@ -47,6 +47,7 @@ const OWN: [(&str, bool); 14] = [
     ("--log", true),
     ("--plot", true),
     ("--print-every", true),
+    ("--preview", false),
     ("--save-every", true),
     ("--checkpoint-every", true),
     ("--fail-allocation", true),

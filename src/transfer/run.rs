@@ -9,7 +9,7 @@ use super::forecast::{Anywhere, Plan};
 use super::layout::{RING, Way, check_inputs, lay_out};
 use super::rig::{Kept, Rig};
 use super::scales::Scale;
-use super::stage::{Carry, Queue, Running};
+use super::stage::{Carry, Queue, Running, without_padding};
 use super::studio::Sizes;
 use crate::error::{Error, Result};
 use crate::picture::{Filter, Picture, resampled};
@@ -446,11 +446,6 @@ impl StyleTransfer {
     pub fn buffers(&self) -> &BufferTable {
         &self.running.table
     }
-}
-
-/// `[H, W, 4]` plus the mean as RGB.
-fn without_padding(values: &[f32], mean: [f32; 3]) -> impl Iterator<Item = f32> {
-    values.chunks_exact(4).flat_map(move |p| [0, 1, 2].map(|c| p[c] + mean[c]))
 }
 
 fn diverged(term: String, iteration: u32) -> Error {

@@ -329,6 +329,11 @@ fn padded_pixels(rgb: &[f32], mean: [f32; 3]) -> Vec<f32> {
     rgb.chunks_exact(3).flat_map(|p| [p[0] - mean[0], p[1] - mean[1], p[2] - mean[2], 0.0]).collect()
 }
 
+/// `[H, W, 4]` plus the mean as RGB.
+pub(super) fn without_padding(values: &[f32], mean: [f32; 3]) -> impl Iterator<Item = f32> {
+    values.chunks_exact(4).flat_map(move |p| [0, 1, 2].map(|c| p[c] + mean[c]))
+}
+
 /// Writes a picture minus the mean.
 fn write_picture(engine: &mut dyn Engine, to: &Bands, picture: &Picture, mean: [f32; 3]) -> Result<()> {
     let row = 3 * picture.width;

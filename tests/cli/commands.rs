@@ -241,3 +241,28 @@ fn a_plan_counts_what_l_bfgs_does_with_vectors() {
     plan("");
     plan("--optimizer lbfgs");
 }
+
+#[test]
+fn completions_name_commands_and_options_for_every_shell() {
+    let folder = Folder::new();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = folder.done(&format!("completions {shell}")).stdout;
+        for word in ["stylize", "grid", "rerun", "style-weight", "skip-existing", "preview", "nine-point"] {
+            assert!(script.contains(word), "no {word} for {shell}");
+        }
+    }
+    folder.misused("completions cmd", "invalid value 'cmd' for '<SHELL>'");
+}
+
+#[test]
+fn a_preview_without_a_terminal_is_none_and_changes_nothing() {
+    let folder = Folder::new();
+    let ended = folder.stylize("-n 2 -o shown.png --preview");
+    assert!(ended.stderr.contains("note: no preview: "), "{}", ended.stderr);
+    assert!(!ended.stderr.contains('\x1b'), "{}", ended.stderr);
+    folder.stylize("-n 2 -o plain.png");
+    assert!(folder.read("shown.png") == folder.read("plain.png"));
+    folder.write("my.toml", "preview = true");
+    let quiet = folder.stylize("-n 2 -o quiet.png --quiet --config my.toml --weights builtin");
+    assert_eq!(quiet.stderr, "");
+}

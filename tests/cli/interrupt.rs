@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use crate::folder::{Folder, log};
+use crate::folder::{CHEAP, Folder, log};
 
 /// Longest wait for a line or for the end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -136,4 +136,46 @@ fn a_second_ctrl_c_ends_at_once_and_leaves_no_half_written_file() {
     let took = asked.elapsed();
     assert!(took < Duration::from_secs(1), "took {took:?}");
     assert_eq!(folder.names(), ["content.png", "style.png"]);
+}
+
+#[test]
+fn ctrl_c_in_a_batch_ends_it_with_the_picture_at_work_and_resume_goes_on_with_the_rest() {
+    let folder = Folder::new();
+    let png = folder.read("content.png");
+    for name in ["a.png", "b.png", "c.png"] {
+        folder.write(name, &png);
+    }
+    let run = format!("stylize a.png b.png c.png -s style.png {CHEAP} -n 120 --size 32x24 --print-every 1 -o out");
+    let mut running = Running::start(&mut folder.command(&format!("{run} --log log.jsonl")));
+    running.wait_for("[2/3] b.png -> ");
+    running.wait_for("2/120  loss ");
+    running.interrupt();
+    let said = running.wait_for("interrupted after ");
+    running.wait_for("the same command with --resume goes on");
+    running.wait_for("1 of 3 pictures made");
+    assert_eq!(running.exit_code(), Some(130));
+    let here = |name: &str| folder.path("out").join(name).exists();
+    assert_eq!(
+        ["a.png", "a.png.checkpoint", "b.png", "b.png.checkpoint", "c.png"].map(here),
+        [true, false, true, true, false],
+        "{said}"
+    );
+    let first = folder.read("out/a.png");
+    // A batch that was broken off is not begun anew by accident.
+    let again = folder.run(&format!("{run} --skip-existing"));
+    let hint = "pass --resume to go on with that run, or --overwrite to start anew";
+    let there =
+        format!("error: output {}: already exists", std::path::Path::new("out").join("b.png.checkpoint").display());
+    assert_eq!(again.last_lines(), [there, format!("hint: {hint}")]);
+    let ended = folder.done(&format!("{run} --log log.jsonl --resume"));
+    assert!(ended.stderr.contains("[1/2] b.png -> ") && ended.stderr.contains("\nresumed after "), "{}", ended.stderr);
+    assert!(ended.stderr.ends_with("2 of 3 pictures made, 1 there already\n"), "{}", ended.stderr);
+    assert!(folder.read("out/a.png") == first);
+    // All three were made from the same pixels.
+    for name in ["b", "c"] {
+        assert!(folder.pixels(&format!("out/{name}.png")) == folder.pixels("out/a.png"), "{name}");
+        assert_eq!(log(&folder.path(&format!("log_{name}.jsonl"))).len(), 120);
+    }
+    let left: Vec<_> = std::fs::read_dir(folder.path("out")).unwrap().collect();
+    assert_eq!(left.len(), 3, "{left:?}");
 }

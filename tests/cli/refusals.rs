@@ -28,11 +28,21 @@ fn a_bad_picture_is_named_with_the_remedy() {
     folder.write("weights.png", safetensors());
     folder.write("notes.txt", "a note");
     std::fs::create_dir(folder.path("album")).unwrap();
+    folder.refuses(
+        &format!("stylize album -s style.png {CHEAP} -o out"),
+        3,
+        "picture album: stands for no picture",
+        "give pictures that end in .png, .jpg, .webp or .tif; --recursive looks into folders of folders",
+    );
+    let is_a_folder = ("picture album: is a folder", "name a file in it");
+    for options in ["-s album", "-s style.png --init album"] {
+        let run = format!("stylize content.png {options} {CHEAP} -o out.png");
+        folder.refuses(&run, 3, is_a_folder.0, is_a_folder.1);
+    }
     let give_weights = "pass it to --weights, and give a picture here";
     for (name, what, hint) in [
         ("absent.png", "no such file", "check the path"),
         ("empty.png", "is empty", AGAIN),
-        ("album", "is a folder", "name a file in it"),
         ("cut.png", "is cut short: the end of the file is missing", AGAIN),
         ("page.jpg", "is a web page, not a picture", "download the picture itself, not the page that shows it"),
         ("weights.png", "is a safetensors file, not a picture", give_weights),
