@@ -34,16 +34,19 @@ pub(crate) fn job(arguments: &Demo) -> Result<Job<'_>> {
     let options = &arguments.options;
     let preset = options.preset("draft")?;
     let config = options.configure((preset.config)())?;
+    let (masks, paint) = options.styles.masks()?;
     Ok(Job {
         options,
         preset,
-        record: Record::new(&options.init_file().into_iter().collect::<Vec<_>>(), options, &config)?,
+        record: Record::new(&options.pictures().collect::<Vec<_>>(), options, &config)?,
         config,
         output: arguments.output.clone(),
         sheet: Some(beside(&arguments.output, "sheet")),
         content: Picture::decode_bytes(LAKE, Path::new("bundled lake.png"))?,
         styles: vec![Picture::decode_bytes(NIGHT, Path::new("bundled night.png"))?],
-        inputs: Vec::new(),
+        masks,
+        paint,
+        files: Vec::new(),
         may_fetch: false,
         repeats: None,
     })

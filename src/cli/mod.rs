@@ -18,6 +18,7 @@ mod progress;
 mod record;
 mod saver;
 mod shaders;
+mod styles;
 mod stylize;
 mod weights;
 

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use impasto::error::{Error, Result};
-use impasto::picture::{Picture, Rounding, contact_sheet, numbered};
+use impasto::picture::{Mask, Picture, Rounding, contact_sheet, numbered};
 use impasto::recording::Faults;
 use impasto::transfer::presets::DEFAULT;
 use impasto::transfer::presets::Preset;
-use impasto::transfer::{Config, Report, Scale, StyleTransfer};
+use impasto::transfer::{Config, Inputs, Place, Report, Scale, StyleTransfer};
 
 use super::args::{Options, Stylize};
 use super::checkpoint::Checkpoints;
@@ -18,6 +18,7 @@ use super::plot::Plot;
 use super::progress::Progress;
 use super::record::Record;
 use super::saver::Saver;
+use super::styles::style_files;
 use super::weights::{Wish, resolve};
 use super::{Outcome, note, one_line, out};
 
@@ -32,8 +33,12 @@ pub(crate) struct Job<'a> {
     pub(crate) sheet: Option<PathBuf>,
     pub(crate) content: Picture,
     pub(crate) styles: Vec<Picture>,
+    /// Where each style goes, if not everywhere.
+    pub(crate) masks: Vec<Place>,
+    /// Where the content is painted, if not everywhere.
+    pub(crate) paint: Option<Mask>,
     /// The files read so far, which no output may replace.
-    pub(crate) inputs: Vec<&'a Path>,
+    pub(crate) files: Vec<PathBuf>,
     /// Whether VGG-19 may be downloaded for it.
     pub(crate) may_fetch: bool,
     /// What the result will say about how it was made.
@@ -62,13 +67,15 @@ pub(crate) fn job(arguments: &Stylize) -> Result<Job<'_>> {
     let preset = options.preset(DEFAULT)?;
     let config = options.configure((preset.config)())?;
     let content = Picture::decode(&arguments.content)?;
-    let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<_>>()?;
-    let inputs: Vec<&Path> = arguments.style.iter().chain([&arguments.content]).map(PathBuf::as_path).collect();
-    let files: Vec<&Path> = inputs.iter().copied().chain(options.init_file()).collect();
-    let record = Record::new(&files, options, &config)?;
+    let mut files = style_files(&arguments.style)?;
+    let styles = files.iter().map(|path| Picture::decode(path)).collect::<Result<_>>()?;
+    files.push(arguments.content.clone());
+    let (masks, paint) = options.styles.masks()?;
+    let read: Vec<&Path> = files.iter().map(PathBuf::as_path).chain(options.pictures()).collect();
+    let record = Record::new(&read, options, &config)?;
     let output = arguments.output.clone();
     let (sheet, may_fetch, repeats) = (None, true, None);
-    Ok(Job { options, preset, config, output, sheet, content, styles, inputs, may_fetch, record, repeats })
+    Ok(Job { options, preset, config, output, sheet, content, styles, masks, paint, files, may_fetch, record, repeats })
 }
 
 impl Job<'_> {
@@ -84,7 +91,7 @@ impl Job<'_> {
             self.check_outputs()?;
         }
         // Before anything is downloaded.
-        StyleTransfer::check(&self.content, &self.styles, &self.config)?;
+        self.inputs().check(&self.config)?;
         device::set_threads(options.threads)?;
         let faults = Faults::fail_allocation(options.fail_allocation);
         let (backend, why) = device::open(&options.device, faults)?;
@@ -103,14 +110,13 @@ impl Job<'_> {
             note!("weights: {}", one_line(&weights.source));
         }
         if options.dump_plan {
-            for plan in StyleTransfer::plan_on(backend.as_ref(), &weights, &self.content, &self.styles, &self.config)? {
+            for plan in self.inputs().plan_on(backend.as_ref(), &weights, &self.config)? {
                 out!("{}x{}, {} iterations", plan.scale.width, plan.scale.height, plan.scale.iterations);
                 out!("{}", plan.step);
             }
             return Ok(Outcome::Done);
         }
-        let mut transfer =
-            StyleTransfer::new(backend.as_ref(), &weights, &self.content, &self.styles, self.config.clone())?;
+        let mut transfer = StyleTransfer::with(backend.as_ref(), &weights, &self.inputs(), self.config.clone())?;
         self.record.add("weights", one_line(&weights.source));
         let network = weights.digest();
         if self.repeats.as_ref().is_some_and(|run| run.weights != network) {
@@ -197,22 +203,25 @@ impl Job<'_> {
         Ok(Outcome::Done)
     }
 
+    /// Pictures and masks.
+    fn inputs(&self) -> Inputs<'_> {
+        Inputs { masks: &self.masks, paint: self.paint.as_ref(), ..Inputs::new(&self.content, &self.styles) }
+    }
+
     /// Every file that the run writes must be writable before the first second is spent.
     fn check_outputs(&self) -> Result<()> {
-        // More styles than one, or none, are refused later.
-        let style = self.styles.first().unwrap_or(&self.content);
         let checkpoint = self.options.checkpoint.path(&self.output);
         let outputs = Outputs {
             picture: &self.output,
             sheet: self.sheet.as_deref(),
             save_every: self.save_every(),
-            iterations: iterations(&self.config.scales(&self.content, style)),
+            iterations: iterations(&self.config.scales(&self.content)),
             log: self.options.log.as_deref(),
             plot: self.options.plot.as_deref(),
             checkpoint: checkpoint.as_deref(),
             overwrite: self.overwrites(),
         };
-        outputs.check(self.inputs.iter().copied().chain(self.options.input_files()))?;
+        outputs.check(self.files.iter().map(PathBuf::as_path).chain(self.options.input_files()))?;
         self.options.checkpoint.check(&self.output, self.options.overwrite)
     }
 
