@@ -96,7 +96,7 @@ fn a_result_with_a_folder_and_masks_is_made_again_and_a_changed_mask_is_noticed(
     folder.write("left.png", left);
     // A checkpoint knows its masks, too.
     let run = format!("stylize content.png -s album/a.PNG -s album/b.png {CHEAP}");
-    let first = format!("{run} --style-mask left.png --style-mask rest -n 400 -o long.png");
+    let first = format!("{run} --style-mask left.png --style-mask rest -n 400 -q -o long.png");
     let mut child = folder.command(&format!("{first} --checkpoint-every 0")).spawn().unwrap();
     while !folder.path("long.png.checkpoint").is_file() {
         assert!(child.try_wait().unwrap().is_none(), "ended without a checkpoint");
