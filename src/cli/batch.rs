@@ -8,8 +8,8 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use impasto::error::{Error, Result};
 use impasto::picture::{Decoded, Picture, beside};
+use impasto::transfer::Config;
 use impasto::transfer::presets::{DEFAULT, Preset};
-use impasto::transfer::{Config, StyleTransfer};
 
 use super::args::{Options, Stylize};
 use super::checkpoint::CheckpointOptions;
@@ -18,6 +18,7 @@ use super::files::{Claims, Outputs, folder_of, output_error, place};
 use super::names::typed;
 use super::pictures::PictureOptions;
 use super::record::Record;
+use super::styles::{Masks, style_files};
 use super::stylize::Job;
 use super::workshop::Workshop;
 use super::{Outcome, line, note, one_line};
@@ -90,8 +91,11 @@ struct Batch<'a> {
     /// How many were left out, since their results are there.
     there: usize,
     claims: Claims,
+    /// Those of the styles that are blended.
+    style_files: Vec<PathBuf>,
     /// The styles read last, and the one of several that they are.
     styles: Option<(Option<PathBuf>, Arc<Vec<Picture>>)>,
+    masks: Arc<Masks>,
 }
 
 impl<'a> Batch<'a> {
@@ -111,11 +115,22 @@ impl<'a> Batch<'a> {
         let (contents, styles) = named(arguments)?;
         let all = orders(arguments, &contents, &styles)?;
         let orders = arguments.batch.shard.map_or(all.clone(), |shard| shard.of(all));
+        let style_files = style_files(&arguments.style)?;
         let inputs = contents.iter().chain(&styles).map(|found| found.path.as_path());
-        let claims =
-            Claims::new(inputs.chain(arguments.style.iter().map(PathBuf::as_path)).chain(options.input_files()));
-        let mut batch =
-            Batch { arguments, options, preset, config, orders: Vec::new(), there: 0, claims, styles: None };
+        let claims = Claims::new(inputs.chain(style_files.iter().map(PathBuf::as_path)).chain(options.input_files()));
+        let masks = Arc::new(options.styles.masks(&options.pictures, options.quiet)?);
+        let mut batch = Batch {
+            arguments,
+            options,
+            preset,
+            config,
+            orders: Vec::new(),
+            there: 0,
+            claims,
+            style_files,
+            styles: None,
+            masks,
+        };
         for order in orders {
             batch.take(order)?;
         }
@@ -210,10 +225,10 @@ impl<'a> Batch<'a> {
         let styles = self.styles(order.style.as_deref())?;
         let style_files: Vec<&Path> = match &order.style {
             Some(style) => vec![style],
-            None => self.arguments.style.iter().map(PathBuf::as_path).collect(),
+            None => self.style_files.iter().map(PathBuf::as_path).collect(),
         };
         let files: Vec<&Path> =
-            style_files.into_iter().chain([&*order.content]).chain(self.options.init_file()).collect();
+            style_files.into_iter().chain([&*order.content]).chain(self.options.picture_files()).collect();
         let mut record = Record::new(&files, self.options, &self.config)?;
         let added: Vec<String> = order.style.iter().map(|style| format!("--style={}", style.display())).collect();
         record.arguments = line::of_one(&record.arguments, &order.content, &OWN, &added);
@@ -224,13 +239,13 @@ impl<'a> Batch<'a> {
             order.output.clone(),
             record,
         );
-        job.alpha = content.alpha;
+        (job.alpha, job.masks) = (content.alpha, self.masks.clone());
         (job.checkpoint, job.log, job.plot) = self.beside(order);
         // What a run that was killed has left of them.
         job.replaces = self.options.checkpoint.resumes();
         // What is there once it has failed must not look like a result that is done.
         job.rescued = beside(&order.output, "failed");
-        StyleTransfer::check(&job.content, &job.styles, &job.config)?;
+        job.inputs().check(&job.config)?;
         job.outputs(|outputs| outputs.check_numbered(&mut self.claims))?;
         workshop.paint(&mut job)
     }
@@ -240,7 +255,7 @@ impl<'a> Batch<'a> {
         if let Some((_, styles)) = self.styles.as_ref().filter(|(of, _)| of.as_deref() == one) {
             return Ok(styles.clone());
         }
-        let paths = one.map_or(self.arguments.style.iter().map(PathBuf::as_path).collect(), |one| vec![one]);
+        let paths = one.map_or(self.style_files.iter().map(PathBuf::as_path).collect(), |one| vec![one]);
         let read = |path| Ok(self.options.pictures.read(path, self.options.quiet)?.picture);
         let styles = Arc::new(paths.into_iter().map(read).collect::<Result<Vec<_>>>()?);
         self.styles = Some((one.map(Path::to_path_buf), styles.clone()));

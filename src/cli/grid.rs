@@ -10,7 +10,7 @@ use clap::Args;
 use impasto::error::{Error, Result};
 use impasto::picture::{Decoded, MAX_DECODED_BYTES, Picture, Rounding, beside};
 use impasto::transfer::presets::{DEFAULT, Preset};
-use impasto::transfer::{Config, StyleTransfer};
+use impasto::transfer::Config;
 
 use self::sheet::{Cell, Layout};
 use super::args::{Command, Options};
@@ -18,6 +18,7 @@ use super::batch::Tally;
 use super::config_file::{self, setting};
 use super::files::{Claims, Outputs, output_error};
 use super::record::Record;
+use super::styles::{Masks, style_files};
 use super::stylize::Job;
 use super::workshop::Workshop;
 use super::{Outcome, line, note, one_line};
@@ -47,7 +48,7 @@ const OWN: [&str; 4] = ["rows", "columns", "cell", "keep"];
 pub(crate) struct Grid {
     /// Picture to paint
     content: PathBuf,
-    /// Picture whose style is taken
+    /// Picture whose style is taken, or a folder of them; several are blended
     #[arg(long, short, required = true)]
     style: Vec<PathBuf>,
     /// Where to write the sheet; its extension chooses the format
@@ -114,6 +115,7 @@ struct Square {
     options: Options,
     preset: &'static Preset,
     config: Config,
+    masks: Arc<Masks>,
     output: PathBuf,
 }
 
@@ -140,18 +142,19 @@ pub(crate) fn run(arguments: &Grid) -> Result<Outcome> {
     let squares = squares([&rows, &columns], folder)?;
     let read = |path: &PathBuf| arguments.options.pictures.read(path, arguments.options.quiet);
     let content = read(&arguments.content)?;
-    let styles = Arc::new(arguments.style.iter().map(|path| Ok(read(path)?.picture)).collect::<Result<Vec<_>>>()?);
+    let style_files = style_files(&arguments.style)?;
+    let styles = Arc::new(style_files.iter().map(|path| Ok(read(path)?.picture)).collect::<Result<Vec<_>>>()?);
     for square in &squares {
-        StyleTransfer::check(&content.picture, &styles, &square.config)?;
+        square.masks.inputs(&content.picture, &styles).check(&square.config)?;
     }
     let labels = [rows, columns].map(|axis| axis.into_iter().map(|(label, _)| label).collect::<Vec<_>>());
-    let layout = layout(arguments, &labels, &squares, (&content.picture, &styles))?;
+    let layout = layout(arguments, &labels, &squares, &content.picture)?;
     check_outputs(arguments, &squares)?;
     if let Some(keep) = &arguments.keep {
         std::fs::create_dir_all(keep)
             .map_err(|error| output_error(keep, &format!("cannot be made: {error}"), "choose another folder"))?;
     }
-    let Some((outcome, cells)) = paint(arguments, squares, (&content, &styles))? else {
+    let Some((outcome, cells)) = paint(arguments, squares, (&content, &styles, &style_files))? else {
         return Ok(Outcome::Interrupted);
     };
     let drawn = layout.draw(&labels[0], &labels[1], &cells);
@@ -203,7 +206,8 @@ fn squares([rows, columns]: [&[(String, String)]; 2], folder: &Path) -> Result<V
             let preset = options.preset(DEFAULT)?;
             let config = options.configure((preset.config)())?;
             let index = squares.len();
-            let mut square = Square { index, added, options, preset, config, output: PathBuf::new() };
+            let masks = Arc::new(options.styles.masks(&options.pictures, options.quiet)?);
+            let mut square = Square { index, added, options, preset, config, masks, output: PathBuf::new() };
             let plain = |c: char| if c.is_alphanumeric() || "=.,-".contains(c) { c } else { '_' };
             let name: String = square.name().chars().map(plain).collect();
             square.output = folder.join(format!("{name}.png"));
@@ -214,15 +218,9 @@ fn squares([rows, columns]: [&[(String, String)]; 2], folder: &Path) -> Result<V
 }
 
 /// How large the sheet is, which has to be a picture that can be written.
-fn layout(
-    arguments: &Grid,
-    labels: &[Vec<String>; 2],
-    squares: &[Square],
-    (content, styles): (&Picture, &[Picture]),
-) -> Result<Layout> {
-    let style = styles.first().unwrap_or(content);
+fn layout(arguments: &Grid, labels: &[Vec<String>; 2], squares: &[Square], content: &Picture) -> Result<Layout> {
     let sizes = squares.iter().filter_map(|square| {
-        let last = square.config.scales(content, style).pop()?;
+        let last = square.config.scales(content).pop()?;
         let longest = last.width.max(last.height);
         let shrink = |side: usize| match arguments.cell.map(usize::from).filter(|cell| *cell < longest) {
             Some(cell) => ((side * cell) as f64 / longest as f64).round().max(1.0) as usize,
@@ -252,12 +250,11 @@ fn check_outputs(arguments: &Grid, squares: &[Square]) -> Result<()> {
     squares.iter().filter(|_| kept).try_for_each(|square| claim(&square.output))
 }
 
+/// Content, styles, and the files of these.
+type Given<'a> = (&'a Decoded, &'a Arc<Vec<Picture>>, &'a [PathBuf]);
+
 /// Makes every picture. `None` if Ctrl-C stopped a download.
-fn paint(
-    arguments: &Grid,
-    mut squares: Vec<Square>,
-    (content, styles): (&Decoded, &Arc<Vec<Picture>>),
-) -> Result<Option<(Outcome, Vec<Cell>)>> {
+fn paint(arguments: &Grid, mut squares: Vec<Square>, given: Given<'_>) -> Result<Option<(Outcome, Vec<Cell>)>> {
     let all = squares.len();
     let mut cells: Vec<Cell> = (0..all).map(|_| Err("not made".into())).collect();
     let mut tally = Tally::new(arguments.options.quiet, 0);
@@ -286,7 +283,7 @@ fn paint(
         let Some((_, workshop)) = &mut workshop else { break };
         let (place, name) = (format!("[{}/{all}]", at + 1), square.name());
         tally.say(&format!("{place} {name}"));
-        let outcome = one(arguments, square, (content, styles), workshop);
+        let outcome = one(arguments, square, given, workshop);
         let cell = match outcome {
             Ok(_) => Picture::decode(&square.output),
             Err(error) => Err(error),
@@ -306,15 +303,11 @@ fn paint(
     Ok(Some((tally.end(all), cells)))
 }
 
-fn one(
-    arguments: &Grid,
-    square: &Square,
-    (content, styles): (&Decoded, &Arc<Vec<Picture>>),
-    workshop: &mut Workshop,
-) -> Result<Outcome> {
+fn one(arguments: &Grid, square: &Square, given: Given<'_>, workshop: &mut Workshop) -> Result<Outcome> {
     let Square { options, preset, config, .. } = square;
-    let files: Vec<&Path> =
-        arguments.style.iter().chain([&arguments.content]).map(PathBuf::as_path).chain(options.init_file()).collect();
+    let (content, styles, style_files) = given;
+    let files = style_files.iter().chain([&arguments.content]).map(PathBuf::as_path);
+    let files: Vec<&Path> = files.chain(options.picture_files()).collect();
     let mut record = Record::new(&files, options, config)?;
     // What the file says is in it; what the axes say comes from the grid.
     record.arguments = line::of_one(&record.arguments, &arguments.content, &OWN, &square.added);
@@ -325,7 +318,7 @@ fn one(
         square.output.clone(),
         record,
     );
-    job.alpha = content.alpha.clone();
+    (job.alpha, job.masks) = (content.alpha.clone(), square.masks.clone());
     job.says_where = arguments.keep.is_some();
     job.rescued = beside(&square.output, "failed");
     workshop.paint(&mut job)

@@ -25,6 +25,7 @@ mod progress;
 mod record;
 mod saver;
 mod shaders;
+mod styles;
 mod stylize;
 mod weights;
 mod workshop;

@@ -8,7 +8,7 @@ use impasto::picture::color::ColorMatch;
 use impasto::picture::{Alpha, Decoded, Picture, Rounding, numbered};
 use impasto::transfer::presets::DEFAULT;
 use impasto::transfer::presets::Preset;
-use impasto::transfer::{Config, Report, Scale, StyleTransfer};
+use impasto::transfer::{Config, Inputs, Report, Scale, StyleTransfer};
 
 use super::args::{Options, Stylize};
 use super::checkpoint::{CheckpointOptions, Checkpoints};
@@ -19,6 +19,7 @@ use super::plot::Plot;
 use super::progress::Progress;
 use super::record::Record;
 use super::saver::Saver;
+use super::styles::{Masks, style_files};
 use super::workshop::Workshop;
 use super::{Outcome, batch, note, one_line};
 
@@ -37,10 +38,11 @@ pub(crate) struct Job<'a> {
     /// Opacity of the content, which the result gets.
     pub(crate) alpha: Option<Alpha>,
     pub(crate) styles: Arc<Vec<Picture>>,
+    pub(crate) masks: Arc<Masks>,
     /// What is done to what the run paints before it is written; see [`Job::prepare_colors`].
     pub(crate) finish: Arc<Finish>,
     /// The files read so far, which no output may replace.
-    pub(crate) inputs: Vec<&'a Path>,
+    pub(crate) files: Vec<PathBuf>,
     pub(crate) checkpoint: CheckpointOptions,
     pub(crate) log: Option<PathBuf>,
     pub(crate) plot: Option<PathBuf>,
@@ -82,13 +84,14 @@ pub(crate) fn job<'a>(content: &'a Path, arguments: &'a Stylize) -> Result<Job<'
     let config = options.configure((preset.config)())?;
     let read = |path: &Path| options.pictures.read(path, options.quiet);
     let Decoded { picture, alpha, .. } = read(content)?;
-    let styles = arguments.style.iter().map(|path| Ok(read(path)?.picture)).collect::<Result<_>>()?;
-    let inputs: Vec<&Path> = arguments.style.iter().map(PathBuf::as_path).chain([content]).collect();
-    let files: Vec<&Path> = inputs.iter().copied().chain(options.init_file()).collect();
-    let record = Record::new(&files, options, &config)?;
-    let mut job = Job::new(options, (preset, config), (picture, Arc::new(styles)), arguments.output.clone(), record);
-    (job.inputs, job.alpha) = (inputs, alpha);
-    Ok(job)
+    let mut files = style_files(&arguments.style)?;
+    let styles = files.iter().map(|path| Ok(read(path)?.picture)).collect::<Result<_>>()?;
+    files.push(content.into());
+    let masks = Arc::new(options.styles.masks(&options.pictures, options.quiet)?);
+    let all: Vec<&Path> = files.iter().map(PathBuf::as_path).chain(options.picture_files()).collect();
+    let record = Record::new(&all, options, &config)?;
+    let job = Job::new(options, (preset, config), (picture, Arc::new(styles)), arguments.output.clone(), record);
+    Ok(Job { files, alpha, masks, ..job })
 }
 
 impl<'a> Job<'a> {
@@ -110,8 +113,9 @@ impl<'a> Job<'a> {
             content,
             alpha: None,
             styles,
+            masks: Arc::default(),
             finish: Arc::default(),
-            inputs: Vec::new(),
+            files: Vec::new(),
             checkpoint: options.checkpoint.clone(),
             log: options.log.clone(),
             plot: options.plot.clone(),
@@ -129,7 +133,7 @@ impl<'a> Job<'a> {
             self.check_outputs()?;
         }
         // Before anything is downloaded.
-        StyleTransfer::check(&self.content, &self.styles, &self.config)?;
+        self.inputs().check(&self.config)?;
         let Some(mut workshop) = Workshop::open(self.options, self.config.depth(), self.may_fetch)? else {
             return Ok(Outcome::Interrupted);
         };
@@ -146,9 +150,14 @@ impl<'a> Job<'a> {
         }
     }
 
+    /// Pictures and masks.
+    pub(crate) fn inputs(&self) -> Inputs<'_> {
+        self.masks.inputs(&self.content, &self.styles)
+    }
+
     /// Every file that the run writes must be writable before the first second is spent.
     fn check_outputs(&self) -> Result<()> {
-        let mut claims = Claims::new(self.inputs.iter().copied().chain(self.options.input_files()));
+        let mut claims = Claims::new(self.files.iter().map(PathBuf::as_path).chain(self.options.input_files()));
         self.outputs(|outputs| {
             outputs.check(&mut claims)?;
             outputs.check_numbered(&mut claims)
@@ -159,14 +168,12 @@ impl<'a> Job<'a> {
 
     /// Lends `look` what the run is going to write.
     pub(crate) fn outputs(&self, look: impl FnOnce(Outputs<'_>) -> Result<()>) -> Result<()> {
-        // More styles than one, or none, are refused later.
-        let style = self.styles.first().unwrap_or(&self.content);
         let checkpoint = self.checkpoint.path(&self.output);
         look(Outputs {
             picture: &self.output,
             sheet: self.sheet.as_deref(),
             save_every: self.save_every(),
-            iterations: iterations(&self.config.scales(&self.content, style)),
+            iterations: iterations(&self.config.scales(&self.content)),
             log: self.log.as_deref(),
             plot: self.plot.as_deref(),
             checkpoint: checkpoint.as_deref(),

@@ -48,7 +48,7 @@ impl Workshop {
 
     /// Prints what a job would run.
     pub(crate) fn dump_plan(&self, job: &Job<'_>) -> Result<Outcome> {
-        for plan in self.studio.plan(&job.content, &job.styles, &job.config)? {
+        for plan in self.studio.plan(&job.inputs(), &job.config)? {
             out!("{}x{}, {} iterations", plan.scale.width, plan.scale.height, plan.scale.iterations);
             out!("{}", plan.step);
         }
@@ -83,7 +83,7 @@ impl Workshop {
         if let Some((_, checkpoint)) = &from {
             job.config.ways = checkpoint.ways().to_vec();
         }
-        let mut transfer = self.studio.start(&job.content, &job.styles, job.config.clone())?;
+        let mut transfer = self.studio.start(&job.inputs(), job.config.clone())?;
         job.record.add("weights", one_line(&self.studio.weights().source));
         let network = self.studio.digest(&job.config);
         if job.repeats.as_ref().is_some_and(|run| run.weights != network) {

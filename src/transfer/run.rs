@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::config::Config;
 use super::forecast::{Anywhere, Plan};
-use super::layout::{RING, Way, check_inputs, lay_out};
+use super::inputs::Inputs;
+use super::layout::{RING, Way, lay_out};
+use super::report::Report;
 use super::rig::{Kept, Rig};
 use super::scales::Scale;
 use super::stage::{Carry, Queue, Running, without_padding};
@@ -22,33 +24,6 @@ mod resume;
 const RUNAWAY: f32 = 1e6;
 /// Batches of iterations grow until one takes about this long: often enough to stay responsive.
 const BATCH: Duration = Duration::from_millis(100);
-
-/// What an iteration found, before it changed the picture.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// From 0, through all scales.
-    pub iteration: u32,
-    /// The scale that it belongs to.
-    pub scale: Scale,
-    /// Sum of all terms.
-    pub total_loss: f64,
-    /// Since the run was set up.
-    pub elapsed: Duration,
-    names: Arc<[String]>,
-    values: Vec<f32>,
-}
-
-impl Report {
-    fn new(iteration: u32, scale: Scale, elapsed: Duration, (names, values): (Arc<[String]>, Vec<f32>)) -> Report {
-        let total_loss = values.iter().map(|value| f64::from(*value)).sum();
-        Report { iteration, scale, total_loss, elapsed, names, values }
-    }
-
-    /// Every term with its weight in it: `content/relu1_2`, `style/relu2_2`, `tv`.
-    pub fn terms(&self) -> impl Iterator<Item = (&str, f32)> {
-        self.names.iter().map(String::as_str).zip(self.values.iter().copied())
-    }
-}
 
 /// A style transfer on one engine. Dropping it frees everything it holds.
 #[derive(Debug)]
@@ -80,7 +55,7 @@ impl StyleTransfer {
     /// the start. Where the device has no room for the largest scale, it is laid out in smaller tiles, and
     /// [`StyleTransfer::notes`] says so.
     ///
-    /// `weights` must reach down to [`Config::depth`]. Exactly one style picture is supported so far.
+    /// `weights` must reach down to [`Config::depth`]. Several styles are blended; for masks see [`StyleTransfer::with`].
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] where no smaller tile helps, [`Error::DeviceLost`] where the device is lost twice.
@@ -91,24 +66,35 @@ impl StyleTransfer {
         styles: &[Picture],
         config: Config,
     ) -> Result<StyleTransfer> {
-        let weights = Arc::new(config.orientation.turn(weights.clone()));
-        StyleTransfer::sharing(backend, weights, (content, styles), config, &mut Sizes::default())
+        StyleTransfer::with(backend, weights, &Inputs::new(content, styles), config)
     }
 
-    /// [`StyleTransfer::new`] with weights that are turned already, and with pictures resampled for jobs before.
+    /// [`StyleTransfer::new`] with all that a run can be given: masks that say where each style goes and what is painted
+    /// at all, and styles' targets from earlier runs.
+    pub fn with(
+        backend: &dyn Backend,
+        weights: &Weights,
+        inputs: &Inputs<'_>,
+        config: Config,
+    ) -> Result<StyleTransfer> {
+        let weights = Arc::new(config.orientation.turn(weights.clone()));
+        StyleTransfer::sharing(backend, weights, inputs, config, &mut Sizes::default())
+    }
+
+    /// [`StyleTransfer::with`] weights that are turned already, and pictures resampled for jobs before.
     pub(super) fn sharing(
         backend: &dyn Backend,
         weights: Arc<Weights>,
-        (content, styles): (&Picture, &[Picture]),
+        inputs: &Inputs<'_>,
         config: Config,
         sizes: &mut Sizes,
     ) -> Result<StyleTransfer> {
-        let (stages, style) = lay_out(backend, &weights, content, styles, &config)?;
+        let stages = lay_out(backend, &weights, inputs, &config)?;
         let notes: Vec<String> = stages.iter().filter_map(|stage| stage.note.clone()).collect();
-        let scales = stages.iter().map(|stage| stage.scale).collect();
+        let scales = stages.iter().map(|stage| stage.scene.scale).collect();
         let names = stages.first().map(|stage| stage.layout.names.clone()).unwrap_or_default();
         let mean = config.mean.unwrap_or(weights.mean);
-        let queue = Queue::new(stages, weights, (content, style), &config, sizes);
+        let queue = Queue::new(stages, weights, inputs, &config, sizes);
         let mut rig = Rig::new(backend.engine()?, queue, config);
         if !notes.is_empty() {
             rig.notes.push(notes.join("; "));
@@ -136,7 +122,7 @@ impl StyleTransfer {
     /// Refuses what [`StyleTransfer::new`] would refuse whatever the weights and the device: settings, sizes, the number
     /// of styles.
     pub fn check(content: &Picture, styles: &[Picture], config: &Config) -> Result<()> {
-        check_inputs(content, styles, config).map(drop)
+        Inputs::new(content, styles).check(config)
     }
 
     /// What every scale's iterations would run and the buffers they need, the smallest scale first, without a device.
@@ -153,8 +139,7 @@ impl StyleTransfer {
         styles: &[Picture],
         config: &Config,
     ) -> Result<Vec<Plan>> {
-        let (stages, _) = lay_out(backend, weights, content, styles, config)?;
-        Ok(stages.into_iter().map(Plan::of).collect())
+        Inputs::new(content, styles).plan_on(backend, weights, config)
     }
 
     /// Runs up to `limit` further iterations, as many as fit in about 100 ms and at least one, and reports each. All are
@@ -289,7 +274,7 @@ impl StyleTransfer {
         if self.left.is_none() && self.running.size() == [height, width] {
             let mut rgb = Vec::with_capacity(width * height * 3);
             self.each_value(|values, mean| rgb.extend(without_padding(values, mean)))?;
-            return Ok(Picture { width, height, rgb });
+            return Ok(self.rig.queue.composed(Picture { width, height, rgb }));
         }
         let values = match &self.left {
             Some(left) => left.image.clone(),
@@ -335,7 +320,8 @@ impl StyleTransfer {
     fn picture(&self, values: &[f32], size: [usize; 2]) -> Picture {
         let (width, height) = self.size();
         let values = resampled(values, size, [height, width], 4, Filter::Bicubic);
-        Picture { width, height, rgb: without_padding(&values, self.mean).collect() }
+        let rgb = without_padding(&values, self.mean).collect();
+        self.rig.queue.composed(Picture { width, height, rgb })
     }
 
     /// What was done since the last call about failures that the run survived, in sentences for people: smaller tiles
@@ -400,7 +386,8 @@ impl StyleTransfer {
         Ok(())
     }
 
-    /// Gradient of the loss with respect to the picture at the last iteration, `[H, W, 3]` in the size of its scale.
+    /// Gradient of the loss with respect to the picture at the last iteration, `[H, W, 3]` in the size of its scale; zero
+    /// where nothing is painted.
     pub fn gradient(&mut self) -> Result<Vec<f32>> {
         if self.left.is_some() {
             // The scale that could not begin has taken the buffers.

@@ -1,13 +1,15 @@
 //! What the jobs of a tool that makes many pictures share, so that none of it is done twice: an opened device with its
-//! compiled pipelines, a network, and the style pictures in the sizes that the last job had them in.
+//! compiled pipelines, a network, the style pictures in the sizes that the last job had them in, and their targets.
 //!
 //! ```no_run
-//! # use impasto::{cpu::Cpu, error::Result, picture::Picture, transfer::{Config, Studio}, weights::builtin::builtin};
+//! # use impasto::{cpu::Cpu, error::Result, picture::Picture, weights::builtin::builtin};
+//! # use impasto::transfer::{Config, Inputs, Studio};
 //! # fn paint(photos: &[Picture], painting: Picture) -> Result<()> {
 //! let config = Config::default();
 //! let mut studio = Studio::new(Box::new(Cpu), builtin(config.depth()));
 //! for photo in photos {
-//!     let mut job = studio.start(photo, std::slice::from_ref(&painting), config.clone())?;
+//!     let inputs = Inputs::new(photo, std::slice::from_ref(&painting));
+//!     let mut job = studio.start(&inputs, config.clone())?;
 //!     for report in job.steps() {
 //!         report?;
 //!     }
@@ -23,7 +25,9 @@ use std::sync::Arc;
 
 use super::config::{Config, Orientation};
 use super::forecast::Plan;
+use super::inputs::Inputs;
 use super::run::StyleTransfer;
+use super::targets::StyleTargets;
 use crate::error::Result;
 use crate::picture::Picture;
 use crate::recording::Backend;
@@ -42,25 +46,29 @@ pub struct Studio {
     /// Digests of the network by depth.
     digests: BTreeMap<usize, String>,
     sizes: Sizes,
+    targets: StyleTargets,
 }
 
 impl Studio {
     /// A studio on a device, with a network that reaches down to the [`Config::depth`] of every job to come.
     pub fn new(backend: Box<dyn Backend>, weights: Weights) -> Studio {
-        let sizes = Sizes::default();
-        Studio { backend, weights: Arc::new(weights), network: None, digests: BTreeMap::new(), sizes }
+        let (sizes, targets) = Default::default();
+        Studio { backend, weights: Arc::new(weights), network: None, digests: BTreeMap::new(), sizes, targets }
     }
 
-    /// Starts a job, as [`StyleTransfer::new`] does, and with its errors.
-    pub fn start(&mut self, content: &Picture, styles: &[Picture], config: Config) -> Result<StyleTransfer> {
+    /// Starts a job, as [`StyleTransfer::with`] does, and with its errors. Targets are kept in the studio unless
+    /// [`Inputs::targets`] names another place.
+    pub fn start(&mut self, inputs: &Inputs<'_>, config: Config) -> Result<StyleTransfer> {
         let network = self.network(&config);
         self.sizes.turn_page();
-        StyleTransfer::sharing(self.backend.as_ref(), network, (content, styles), config, &mut self.sizes)
+        let targets = inputs.targets.clone().unwrap_or_else(|| self.targets.clone());
+        let inputs = Inputs { targets: Some(targets), ..inputs.clone() };
+        StyleTransfer::sharing(self.backend.as_ref(), network, &inputs, config, &mut self.sizes)
     }
 
-    /// See [`StyleTransfer::plan_on`].
-    pub fn plan(&self, content: &Picture, styles: &[Picture], config: &Config) -> Result<Vec<Plan>> {
-        StyleTransfer::plan_on(self.backend.as_ref(), &self.weights, content, styles, config)
+    /// See [`Inputs::plan_on`].
+    pub fn plan(&self, inputs: &Inputs<'_>, config: &Config) -> Result<Vec<Plan>> {
+        inputs.plan_on(self.backend.as_ref(), &self.weights, config)
     }
 
     /// Takes another network for the jobs to come.
@@ -68,6 +76,7 @@ impl Studio {
         self.weights = Arc::new(weights);
         self.network = None;
         self.digests.clear();
+        self.targets.clear();
     }
 
     /// The network as it was given.
@@ -164,7 +173,7 @@ mod tests {
             shallow.clone(),
             Config { style_layers: layers(&["relu1_2", "relu2_1"]), ..shallow.clone() },
             Config { orientation: Orientation::Article, ..shallow.clone() },
-            Config { style_scale: 0.7, ..shallow.clone() },
+            Config { style_scale: vec![0.7], ..shallow.clone() },
             shallow,
         ];
         let depth = configs.iter().map(Config::depth).max().unwrap();
@@ -173,7 +182,7 @@ mod tests {
             for (content, style) in contents.iter().flat_map(|content| styles.iter().map(move |style| (content, style)))
             {
                 let style = std::slice::from_ref(style);
-                let shared = finished(studio.start(content, style, config.clone()).unwrap());
+                let shared = finished(studio.start(&Inputs::new(content, style), config.clone()).unwrap());
                 let alone = StyleTransfer::new(&Cpu, &builtin(config.depth()), content, style, config.clone());
                 assert!(shared == finished(alone.unwrap()), "{config:?}");
                 assert_eq!(studio.digest(config), builtin(config.depth()).digest());
