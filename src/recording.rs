@@ -224,6 +224,13 @@ impl Recording {
     }
 }
 
+impl Recording {
+    /// Bytes that one run has to move at least, without what it clears.
+    pub fn bytes(&self) -> u64 {
+        self.commands.iter().map(|command| if let Command::Dispatch(d) = command { d.bytes } else { 0 }).sum()
+    }
+}
+
 impl fmt::Display for Recording {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}: {} commands, {:.3} GFLOP", self.label, self.commands.len(), self.flops() as f64 * 1e-9)?;

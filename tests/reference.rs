@@ -83,6 +83,7 @@ impl Case {
                 other => panic!("{other}"),
             },
             pooling_scale: number("pooling_scale"),
+            normalize_gradients: figure["normalize"].as_bool().unwrap_or(false),
             iterations: 1,
             init: Init::Picture(picture(3, height, width)),
             ..Config::default()

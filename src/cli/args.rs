@@ -10,6 +10,7 @@ use impasto::transfer::presets::{self, Preset};
 use impasto::transfer::{Config, Init, Size};
 
 use super::checkpoint::CheckpointOptions;
+use super::idle::hidden;
 use super::names::{EdgeName, OrientationName, PoolingName, StyleLossName, TotalVariationName};
 use super::optimizer::OptimizerOptions;
 use super::plan::{PlanArguments, parse_memory};
@@ -38,8 +39,10 @@ pub(crate) enum Command {
     /// Make a result again, from what it says about how it was made
     Rerun(Rerun),
     /// Forecast the memory and time of a run; takes the options of `stylize`, writes nothing
+    #[command(mut_args(|argument| hidden("plan", argument)))]
     Plan(PlanArguments),
     /// Time every launch of an iteration, or one kernel alone; takes the options of `stylize`
+    #[command(mut_args(|argument| hidden("profile", argument)))]
     Profile(ProfileArguments),
     /// List the kernels, or show one as WGSL, SPIR-V, MSL, HLSL or GLSL
     Shaders(Shaders),
@@ -190,8 +193,8 @@ pub(crate) struct Options {
     /// Write one JSON object per iteration: iter, loss and every term
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) log: Option<PathBuf>,
-    /// Draw the loss and its terms over the iterations, on a logarithmic scale
-    #[arg(long, value_name = "FILE.svg")]
+    /// Draw the loss and its terms over the iterations, on a logarithmic scale, as .svg or .png
+    #[arg(long, value_name = "FILE.svg|FILE.png")]
     pub(crate) plot: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) checkpoint: CheckpointOptions,

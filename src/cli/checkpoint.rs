@@ -90,14 +90,14 @@ impl Checkpoints {
         Checkpoints { path: options.path(output), every, last: Instant::now() }
     }
 
-    /// Goes on from the file that the options name. The iterations done, if they name one.
-    pub(crate) fn resume(
-        options: &CheckpointOptions,
-        output: &Path,
-        transfer: &mut StyleTransfer,
-    ) -> Result<Option<u32>> {
-        let Some(path) = options.source(output) else { return Ok(None) };
-        let checkpoint = Checkpoint::load(&path)?;
+    /// What the file that the options name holds, if they name one.
+    pub(crate) fn load(options: &CheckpointOptions, output: &Path) -> Result<Option<(PathBuf, Checkpoint)>> {
+        options.source(output).map(|path| Ok((path.clone(), Checkpoint::load(&path)?))).transpose()
+    }
+
+    /// Goes on from there. The iterations done.
+    pub(crate) fn resume(from: Option<(PathBuf, Checkpoint)>, transfer: &mut StyleTransfer) -> Result<Option<u32>> {
+        let Some((path, checkpoint)) = from else { return Ok(None) };
         transfer.resume(&checkpoint, Some(&path))?;
         Ok(Some(checkpoint.iteration()))
     }

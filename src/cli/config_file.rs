@@ -12,6 +12,7 @@ use impasto::transfer::{Adam, Config, Init, Lbfgs, Optimizer, Size};
 use toml::de::{DeTable, DeValue};
 
 use super::args::{self, Arguments, Options};
+use super::idle;
 use super::names::{
     AdamFormName, EdgeName, OptimizerName, OrientationName, PoolingName, StyleLossName, TotalVariationName, typed,
 };
@@ -48,6 +49,9 @@ pub(crate) fn arguments() -> Result<Arguments> {
     let mut given: Vec<OsString> = std::env::args_os().collect();
     let mut matches = Arguments::command().get_matches_from(&given);
     let mut from_file = Vec::new();
+    if let Some((name, options)) = matches.subcommand() {
+        idle::refuse(name, options)?;
+    }
     if let Some((name, options)) = matches.subcommand()
         && let Ok(Some(path)) = options.try_get_one::<PathBuf>("config")
     {
@@ -202,6 +206,7 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
         mean,
         orientation,
         tile,
+        ways: _,
         memory,
         max_buffer: _,
     } = config;

@@ -30,38 +30,53 @@ pub(crate) struct Outputs<'a> {
 impl Outputs<'_> {
     /// Fails where writing could not succeed, or would replace one of `inputs` or another output. Leaves nothing behind.
     pub(crate) fn check<'i>(&self, inputs: impl IntoIterator<Item = &'i Path>) -> Result<()> {
-        let mut taken: HashMap<PathBuf, &str> =
-            inputs.into_iter().map(|input| (place(input), "is one of the files that the run reads")).collect();
-        let mut claim = |path: &Path| match taken.insert(place(path), "is named for two of the run's files") {
-            Some(what) => Err(output_error(path, what, "choose another name: this one is never replaced")),
-            None => Ok(()),
-        };
+        let mut claims = Claims::new(inputs);
         for picture in [Some(self.picture), self.sheet].into_iter().flatten() {
-            claim(picture)?;
+            claims.claim(picture)?;
             check_output(picture, self.overwrite)?;
         }
-        if let Some(log) = self.log {
-            claim(log)?;
-            check_log(log, self.overwrite).map_err(|error| log_error(log, &error))?;
-        }
-        if let Some(plot) = self.plot {
-            Plot::check(plot)?;
-            claim(plot)?;
-            check_log(plot, self.overwrite).map_err(|error| log_error(plot, &error))?;
+        self.plot.map_or(Ok(()), Plot::check)?;
+        for file in [self.log, self.plot].into_iter().flatten() {
+            claims.file(file, self.overwrite)?;
         }
         if let Some(checkpoint) = self.checkpoint {
-            claim(checkpoint)?;
+            claims.claim(checkpoint)?;
         }
         if let every @ 1.. = self.save_every {
             for iteration in (every..=self.iterations).step_by(every as usize) {
                 let path = numbered(self.picture, iteration);
-                claim(&path)?;
+                claims.claim(&path)?;
                 if iteration == every || path.exists() {
                     check_output(&path, self.overwrite)?;
                 }
             }
         }
         Ok(())
+    }
+}
+
+/// Files that are read or going to be written.
+#[derive(Debug)]
+pub(crate) struct Claims(HashMap<PathBuf, &'static str>);
+
+impl Claims {
+    pub(crate) fn new<'i>(inputs: impl IntoIterator<Item = &'i Path>) -> Claims {
+        let read = |input: &Path| (place(input), "is one of the files that the run reads");
+        Claims(inputs.into_iter().map(read).collect())
+    }
+
+    /// Refuses a path that is taken.
+    fn claim(&mut self, path: &Path) -> Result<()> {
+        match self.0.insert(place(path), "is named for two of the run's files") {
+            Some(what) => Err(output_error(path, what, "choose another name: this one is never replaced")),
+            None => Ok(()),
+        }
+    }
+
+    /// The same for a file of any kind, which must be writable too.
+    pub(crate) fn file(&mut self, path: &Path, overwrite: bool) -> Result<()> {
+        self.claim(path)?;
+        check_file(path, overwrite).map_err(|error| file_error(path, &error))
     }
 }
 
@@ -80,7 +95,7 @@ fn output_error(path: &Path, what: &str, hint: &str) -> Error {
     Error::Output { path: path.into(), what: what.into(), hint: hint.into() }
 }
 
-fn check_log(path: &Path, overwrite: bool) -> io::Result<()> {
+fn check_file(path: &Path, overwrite: bool) -> io::Result<()> {
     match path.symlink_metadata() {
         Ok(_) if !overwrite => Err(ErrorKind::AlreadyExists.into()),
         Ok(_) => OpenOptions::new().write(true).open(path).map(drop),
@@ -108,13 +123,13 @@ impl Log {
             }
             // As a whole or not at all: a run that is killed here has lost nothing.
             write_file(path, kept.as_bytes(), true)?;
-            let file = OpenOptions::new().append(true).open(path).map_err(|error| log_error(path, &error))?;
+            let file = OpenOptions::new().append(true).open(path).map_err(|error| file_error(path, &error))?;
             return Ok(Log { path: path.into(), several: scales > 1, file: BufWriter::new(file), failed: None });
         }
         let mut options = OpenOptions::new();
         options.write(true).truncate(true);
         let opened = if overwrite { options.create(true) } else { options.create_new(true) }.open(path);
-        let file = opened.map_err(|error| log_error(path, &error))?;
+        let file = opened.map_err(|error| file_error(path, &error))?;
         Ok(Log { path: path.into(), several: scales > 1, file: BufWriter::new(file), failed: None })
     }
 
@@ -144,7 +159,7 @@ impl Log {
 
     /// Whether the log is complete. To be asked once the picture is safe.
     pub(crate) fn finish(self) -> Result<()> {
-        self.failed.map_or(Ok(()), |error| Err(log_error(&self.path, &error)))
+        self.failed.map_or(Ok(()), |error| Err(file_error(&self.path, &error)))
     }
 }
 
@@ -156,12 +171,12 @@ fn lines_before(path: &Path, done: u32) -> String {
     text.lines().take_while(before).flat_map(|line| [line, "\n"]).collect()
 }
 
-fn log_error(path: &Path, error: &io::Error) -> Error {
+fn file_error(path: &Path, error: &io::Error) -> Error {
     match error.kind() {
         ErrorKind::AlreadyExists => output_error(path, "already exists", "pass --overwrite to replace it"),
         ErrorKind::NotFound if !folder_of(path).is_dir() => {
             output_error(path, "its folder does not exist", "create the folder first")
         }
-        _ => output_error(path, &format!("cannot be written: {error}"), "choose another place for --log"),
+        _ => output_error(path, &format!("cannot be written: {error}"), "choose another place"),
     }
 }

@@ -7,6 +7,7 @@ mod demo;
 mod device;
 mod fetch;
 mod files;
+mod idle;
 mod info;
 mod interrupt;
 mod names;

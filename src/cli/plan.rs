@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use impasto::error::Result;
 use impasto::picture::Picture;
-use impasto::recording::{Faults, Purpose};
+use impasto::profile::{Roofs, roofs};
+use impasto::recording::{Faults, Purpose, Recording};
 use impasto::transfer::presets::DEFAULT;
 use impasto::transfer::{Plan, StyleTransfer, calibrate};
 
@@ -51,7 +52,16 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<Outcome> {
         note!("weights: {}", one_line(&weights.source));
         note!("device: {} ({})", backend.engine()?.describe(), one_line(&why));
     }
-    let rate = if arguments.no_calibrate { None } else { Some(calibrate(backend.as_ref(), &weights, &config)?) };
+    let rate = match arguments.no_calibrate {
+        true => None,
+        false => {
+            let flops = calibrate(backend.as_ref(), &weights, &config)?;
+            let vectors = plans.iter().any(|plan| !plan.rest.is_empty());
+            // What is done with vectors takes as long as the memory does.
+            let bytes = if vectors { roofs(backend.as_ref())?.bytes } else { f64::INFINITY };
+            Some(Roofs { flops, bytes })
+        }
+    };
     let mut whole = 0.0;
     for plan in &plans {
         print(plan, rate);
@@ -69,11 +79,12 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn seconds(plan: &Plan, rate: f64) -> f64 {
-    plan.step.flops() as f64 / rate
+fn seconds(plan: &Plan, rate: Roofs) -> f64 {
+    let moved: u64 = plan.rest.iter().map(Recording::bytes).sum();
+    plan.step.flops() as f64 / rate.flops + moved as f64 / rate.bytes
 }
 
-fn print(plan: &Plan, rate: Option<f64>) {
+fn print(plan: &Plan, rate: Option<Roofs>) {
     let scale = &plan.scale;
     out!(
         "{}x{} (style {}x{}), {} iterations",
@@ -106,7 +117,8 @@ fn print(plan: &Plan, rate: Option<f64>) {
     if let Some(rate) = rate {
         let each = seconds(plan, rate);
         let submissions = (each / SUBMISSION).ceil().max(1.0);
-        out!("  time               {} an iteration, at {:.1} GFLOP/s", duration(each), rate * 1e-9);
+        let least = if plan.rest.is_empty() { "" } else { " or more" };
+        out!("  time               {}{least} an iteration, at {:.1} GFLOP/s", duration(each), rate.flops * 1e-9);
         out!("  submissions        about {submissions} an iteration, on a GPU");
         out!("                     {} for this size", duration(each * f64::from(scale.iterations)));
     }

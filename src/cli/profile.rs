@@ -13,6 +13,7 @@ use impasto::weights::builtin::builtin;
 
 use super::args::Options;
 use super::demo::{LAKE, NIGHT};
+use super::files::Claims;
 use super::{Outcome, device, note, one_line, out};
 
 /// Enough for a median that a busy moment does not move.
@@ -53,15 +54,11 @@ pub(crate) fn run(arguments: &ProfileArguments) -> Result<Outcome> {
         return compare(&read(a)?, &read(b)?);
     }
     let options = &arguments.options;
+    // Before the device is kept busy.
+    let pictures = arguments.content.iter().chain(&arguments.style).map(PathBuf::as_path);
+    let mut claims = Claims::new(pictures.chain(options.input_files()));
     for path in [&arguments.json, &arguments.trace].into_iter().flatten() {
-        // Before the device is kept busy.
-        if path.exists() && !options.overwrite {
-            return Err(Error::Output {
-                path: path.clone(),
-                what: "already exists".into(),
-                hint: "pass --overwrite to replace it, or choose another name".into(),
-            });
-        }
+        claims.file(path, options.overwrite)?;
     }
     device::set_threads(options.threads)?;
     if let Some(kernel) = arguments.kernel.as_deref().filter(|kernel| !KERNELS.contains(kernel)) {

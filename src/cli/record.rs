@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser};
 use impasto::error::{Error, Result};
 use impasto::picture;
-use impasto::transfer::Config;
+use impasto::transfer::{Config, Way};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
@@ -39,7 +39,7 @@ pub(crate) struct Rerun {
 }
 
 /// Options of a run that its result does not depend on, and whether a value follows.
-const OWN: [(&str, bool); 13] = [
+const OWN: [(&str, bool); 14] = [
     // What it came to is among them.
     ("--config", true),
     ("-o", true),
@@ -49,6 +49,7 @@ const OWN: [(&str, bool); 13] = [
     ("--print-every", true),
     ("--save-every", true),
     ("--checkpoint-every", true),
+    ("--fail-allocation", true),
     ("--no-checkpoint", false),
     ("--resume", false),
     ("--overwrite", false),
@@ -121,14 +122,15 @@ impl Record {
         self.about.insert(key.into(), value.into());
     }
 
-    /// For a picture after so many iterations: the metadata of a file.
-    pub(crate) fn metadata(&self, iterations: u32) -> Vec<(String, String)> {
+    /// For a picture after so many iterations, cut up like this: the metadata of a file.
+    pub(crate) fn metadata(&self, iterations: u32, ways: &[Way]) -> Vec<(String, String)> {
         let files: Vec<Value> =
             self.files.iter().map(|(path, sha256)| json!({"path": path.to_string_lossy(), "sha256": sha256})).collect();
         let mut object = self.about.clone();
         object.insert("arguments".into(), self.arguments.clone().into());
         object.insert("files".into(), files.into());
         object.insert("iterations".into(), iterations.into());
+        object.insert("tiles".into(), ways.iter().map(Way::to_string).collect());
         let software = format!("impasto {}", env!("CARGO_PKG_VERSION"));
         vec![("Software".into(), software), (KEY.into(), Value::Object(object).to_string())]
     }
@@ -150,6 +152,9 @@ struct Found {
     files: Vec<(PathBuf, String)>,
     iterations: u32,
     weights: String,
+    device: String,
+    /// How its scales were cut up; none in what older versions wrote.
+    ways: Vec<Way>,
     version: String,
     settings: Map<String, Value>,
 }
@@ -169,6 +174,11 @@ fn read(path: &Path) -> Result<Found> {
             files: value["files"].as_array()?.iter().map(file).collect::<Option<_>>()?,
             iterations: value["iterations"].as_u64()?.try_into().ok()?,
             weights: value["weights_sha256"].as_str()?.into(),
+            device: value["device"].as_str()?.into(),
+            ways: match value.get("tiles") {
+                Some(ways) => texts(ways)?.iter().map(|way| way.parse().ok()).collect::<Option<_>>()?,
+                None => Vec::new(),
+            },
             version: value["version"].as_str()?.into(),
             settings: value["settings"].as_object()?.clone(),
         })
@@ -236,7 +246,8 @@ pub(crate) fn run(arguments: &Rerun) -> Result<Outcome> {
             return Err(fail(what, "use the version that made it"));
         }
     }
-    job.repeats = Some(Repeats { iterations: found.iterations, weights: found.weights });
+    job.config.ways = found.ways;
+    job.repeats = Some(Repeats { iterations: found.iterations, weights: found.weights, device: found.device });
     job.record.arguments = found.arguments;
     if !arguments.quiet && found.version != env!("CARGO_PKG_VERSION") {
         note!("note: made by impasto {}; its bits may be others", one_line(&found.version));

@@ -49,6 +49,8 @@ pub(crate) struct Repeats {
     pub(crate) iterations: u32,
     /// Digest of its network.
     pub(crate) weights: String,
+    /// Its device, as [`StyleTransfer::device`] had it.
+    pub(crate) device: String,
 }
 
 /// Runs `impasto stylize`.
@@ -82,6 +84,10 @@ impl Job<'_> {
         };
         if !options.dump_plan {
             self.check_outputs()?;
+        }
+        let from = Checkpoints::load(&options.checkpoint, &self.output)?;
+        if let Some((_, checkpoint)) = &from {
+            self.config.ways = checkpoint.ways().to_vec();
         }
         // Before anything is downloaded.
         StyleTransfer::check(&self.content, &self.styles, &self.config)?;
@@ -123,12 +129,15 @@ impl Job<'_> {
         self.record.add("weights_sha256", network);
         drop(weights);
         self.record.add("device", transfer.device());
-        let resumed = Checkpoints::resume(&options.checkpoint, &self.output, &mut transfer)?;
+        let resumed = Checkpoints::resume(from, &mut transfer)?;
         say(&format!("device: {} ({})", transfer.device(), one_line(&why)));
         let tiles = transfer.tile().map_or(String::new(), |edge| format!(", in tiles of {edge} pixels"));
         say(&format!("{}{tiles}", size_line(transfer.scales())));
         for text in transfer.notes() {
             say(&format!("note: {}", one_line(&text)));
+        }
+        if let Some(run) = self.repeats.as_ref().filter(|run| !transfer.is_on(&run.device)) {
+            say(&format!("note: made on {}; the bits of this device may be others", one_line(&run.device)));
         }
         if let Some(done) = resumed {
             say(&format!("resumed after {done} iterations"));
@@ -137,7 +146,6 @@ impl Job<'_> {
         let own = resumed.filter(|_| options.checkpoint.resumes_own(&self.output));
         let log = |path| Log::create(path, options.overwrite, scales, own);
         let mut log = options.log.as_deref().map(log).transpose()?;
-        let mut plot = Plot::default();
         let mut checkpoints = Checkpoints::new(&options.checkpoint, &self.output);
         let progress = Progress::new(options.quiet, self.preset.article_output, transfer.scales(), options.print_every);
         let runtime = runtime()?;
@@ -146,7 +154,6 @@ impl Job<'_> {
         let mut watch = |reports: &[Report]| {
             for report in reports {
                 progress.report(report);
-                plot.add(report);
             }
             if let Some(log) = &mut log {
                 log.write(reports);
@@ -160,7 +167,7 @@ impl Job<'_> {
                 if matches!(error, Error::DeviceLost { .. } | Error::OutOfMemory { .. } | Error::NonFinite { .. }) {
                     self.rescue(&mut transfer, &mut saver);
                 }
-                if let Some(Err(lost)) = options.plot.as_deref().map(|path| plot.save(path, self.overwrites())) {
+                if let Err(lost) = self.plot(&transfer) {
                     note!("{}", one_line(&lost.to_string()));
                 }
                 return Err(error);
@@ -168,16 +175,16 @@ impl Job<'_> {
         };
         if let (Some(path), [style, ..]) = (&self.sheet, &self.styles[..]) {
             let sheet = contact_sheet(&[&self.content, style, &result]);
-            self.write(&mut saver, sheet, (path.clone(), transfer.iteration()));
+            self.write(&mut saver, sheet, path.clone(), &transfer);
         }
         let (done, all, path) = (transfer.iteration(), self.last(transfer.scales()), self.output.display());
-        self.write(&mut saver, result, (self.output.clone(), done));
+        self.write(&mut saver, result, self.output.clone(), &transfer);
         if done < all {
             checkpoints.write(&mut transfer, &mut saver)?;
         }
         saver.finish()?;
         log.map_or(Ok(()), Log::finish)?;
-        options.plot.as_deref().map_or(Ok(()), |path| plot.save(path, self.overwrites()))?;
+        self.plot(&transfer)?;
         if done < all {
             let size = |scale: &Scale| format!("{}x{}", scale.width, scale.height);
             let so_far = match (last, transfer.scales().last()) {
@@ -256,8 +263,8 @@ impl Job<'_> {
                 told = true;
             }
             if every > 0 && transfer.iteration().is_multiple_of(every) {
-                let done = transfer.iteration();
-                self.write(saver, transfer.image()?, (numbered(&self.output, done), done));
+                let image = transfer.image()?;
+                self.write(saver, image, numbered(&self.output, transfer.iteration()), transfer);
             }
         }
         Ok(last)
@@ -269,7 +276,7 @@ impl Job<'_> {
             note!("note: {}", one_line(text));
         }
         let Some((done, picture)) = transfer.last_good() else { return };
-        self.write(saver, picture, (self.output.clone(), done));
+        self.write_after(done, saver, picture, self.output.clone(), transfer);
         match saver.finish() {
             Ok(()) => note!("the picture after {done} iterations is in {}", self.output.display()),
             // The lost device is what the run ends with; this comes on top.
@@ -282,10 +289,21 @@ impl Job<'_> {
         self.options.save_every.unwrap_or(if self.preset.article_output { 100 } else { 0 })
     }
 
+    /// Draws the losses of the whole run, where that is asked for.
+    fn plot(&self, transfer: &StyleTransfer) -> Result<()> {
+        let draw = |path: &PathBuf| Plot::of(transfer.history()).save(path, self.overwrites());
+        self.options.plot.as_ref().map_or(Ok(()), draw)
+    }
+
+    /// Starts saving a picture of now.
+    fn write(&self, saver: &mut Saver, picture: Picture, path: PathBuf, transfer: &StyleTransfer) {
+        self.write_after(transfer.iteration(), saver, picture, path, transfer);
+    }
+
     /// Starts saving a picture after so many iterations.
-    fn write(&self, saver: &mut Saver, picture: Picture, (path, iterations): (PathBuf, u32)) {
+    fn write_after(&self, done: u32, saver: &mut Saver, picture: Picture, path: PathBuf, transfer: &StyleTransfer) {
         let rounding = if self.preset.article_output { Rounding::Truncate } else { Rounding::Nearest };
-        let (overwrite, metadata) = (self.overwrites(), self.record.metadata(iterations));
+        let (overwrite, metadata) = (self.overwrites(), self.record.metadata(done, &transfer.ways()));
         saver.start(move || picture.encode_to(&path, rounding, overwrite, &metadata));
     }
 }

@@ -48,7 +48,7 @@ impl Picture {
         let (format, path) = target(path, overwrite)?;
         let encoded = encode(self, format, rounding, metadata)
             .map_err(|e| error(&path, &e.to_string(), "choose another format or size"))?;
-        save(&path, &encoded, overwrite).map_err(|e| io_error(&path, &e))
+        write_file(&path, &encoded, overwrite)
     }
 }
 
@@ -57,7 +57,16 @@ impl Picture {
 /// # Errors
 /// [`Error::Output`] where it is there already and not to be replaced, or cannot be written.
 pub fn write_file(path: &Path, bytes: &[u8], overwrite: bool) -> Result<()> {
-    save(path, bytes, overwrite).map_err(|e| io_error(path, &e))
+    write_file_with(path, overwrite, |file| file.write_all(bytes))
+}
+
+/// [`write_file`] for what is too large to be put together in memory first: `write` writes it piece by piece.
+pub(crate) fn write_file_with(
+    path: &Path,
+    overwrite: bool,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<()> {
+    save(path, overwrite, write).map_err(|e| io_error(path, &e))
 }
 
 /// Fails early, before any computing, where writing a picture to `path` could not succeed: unknown
@@ -140,9 +149,9 @@ fn temporary(path: &Path) -> io::Result<NamedTempFile> {
     builder.tempfile_in(directory(path))
 }
 
-fn save(path: &Path, bytes: &[u8], overwrite: bool) -> io::Result<()> {
+fn save(path: &Path, overwrite: bool, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut file = temporary(path)?;
-    file.write_all(bytes)?;
+    write(&mut file)?;
     file.as_file().sync_all()?;
     match overwrite {
         true => file.persist(path)?,

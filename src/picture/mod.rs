@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use image::imageops::FilterType;
 
+pub(crate) use encode::write_file_with;
 pub use encode::{Rounding, check_output, write_file};
 pub use metadata::read_metadata;
 pub use npy::read_npy;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::config::{Config, Init, Size};
+use super::optimizer::Optimizer;
 use super::run::StyleTransfer;
 use crate::error::Result;
 use crate::picture::Picture;
@@ -28,6 +29,8 @@ pub fn calibrate(backend: &dyn Backend, weights: &Weights, config: &Config) -> R
             first_iterations: None,
             iterations: 3,
             init: Init::Noise,
+            // Of L-BFGS the gradient alone: its iterations have as many as their search takes.
+            optimizer: Optimizer::Adam,
             tile: Some(side),
             memory: None,
             ..config.clone()

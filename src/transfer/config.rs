@@ -1,6 +1,7 @@
 //! What a run can be told. [`Config::default`] is the one place for defaults; what the command line does by itself is the
 //! preset [`presets::DEFAULT`](super::presets::DEFAULT).
 
+use super::layout::Way;
 use super::optimizer::{self, Adam, AdamForm, Lbfgs, Optimizer};
 use crate::error::{Error, Result};
 use crate::net::edge::Edge;
@@ -156,6 +157,10 @@ pub struct Config {
     /// Edge of the tiles in pixels; `None` computes the picture as one tile where that fits into the memory, else in the
     /// largest tiles that do. Losses and gradient are the same up to rounding.
     pub tile: Option<usize>,
+    /// How every scale was cut up in an earlier run whose bits are wanted again, the smallest first. Where a way contradicts
+    /// [`Config::tile`], or does not fit into the memory any more, another is taken, and
+    /// [`StyleTransfer::notes`](super::StyleTransfer::notes) says so. Empty: there is none.
+    pub ways: Vec<Way>,
     /// Bytes that the job may take on its device, by forecast; `None` leaves it to the device, see
     /// [`Backend::room`](crate::recording::Backend::room).
     pub memory: Option<u64>,
@@ -205,6 +210,7 @@ impl Default for Config {
             mean: None,
             orientation: Orientation::True,
             tile: None,
+            ways: Vec::new(),
             memory: None,
             max_buffer: 128 << 20,
         }

@@ -3,6 +3,7 @@
 
 use super::config::Config;
 use super::layout::{Stage, Way, deepest};
+use super::lbfgs::Parts;
 use super::scales::Scale;
 use crate::error::{Error, Result};
 use crate::net::tiles::grid;
@@ -23,6 +24,9 @@ pub struct Plan {
     pub scale: Scale,
     /// One iteration; of L-BFGS the gradient, which an iteration needs once or more.
     pub step: Recording,
+    /// What an iteration runs beside it: of L-BFGS everything that is done with vectors when it remembers as many as it may.
+    /// Memory-bound, unlike the gradient.
+    pub rest: Vec<Recording>,
     /// Every buffer. Those of the next scale take their place: the scales' memory does not add up.
     pub buffers: BufferTable,
     /// What the engine needs beside the buffers, in bytes.
@@ -41,6 +45,7 @@ impl Plan {
         Plan {
             scale: stage.scale,
             step: stage.step,
+            rest: stage.parts.map(Parts::usual).unwrap_or_default(),
             overhead: stage.overhead,
             tile: stage.way.tile,
             tiles: stage.layout.tiles.len(),
@@ -65,13 +70,22 @@ impl Backend for Anywhere {
     }
 }
 
-/// Lays a scale out in the way that [`Config::tile`] and [`Config::memory`] ask for on this device.
+/// Lays a scale out in the way that [`Config::ways`], or else [`Config::tile`] and [`Config::memory`], ask for on this device.
 pub(super) fn stage(backend: &dyn Backend, weights: &Weights, config: &Config, scale: Scale) -> Result<Stage> {
     let planner = Planner { backend, weights, config, scale, room: backend.room() };
-    match config.tile {
+    let before = config.ways.get(scale.index);
+    if let Some(stage) = before.and_then(|way| planner.again(*way)) {
+        return Ok(stage);
+    }
+    let mut stage = match config.tile {
         Some(_) => planner.given(),
         None => planner.chosen(),
-    }
+    }?;
+    stage.note = before.filter(|way| **way != stage.way).map(|way| {
+        let (Scale { width, height, .. }, now) = (scale, stage.way);
+        format!("{width}x{height}: tiles were \"{way}\" before, are \"{now}\" now; the bits may be others")
+    });
+    Ok(stage)
 }
 
 #[derive(Debug)]
@@ -97,6 +111,17 @@ impl Planner<'_> {
     fn fits(&self, stage: &Stage) -> bool {
         let largest = stage.layout.work.table.largest();
         keeps_little(stage, self.config) && largest <= self.room.binding && bytes(stage) <= self.budget()
+    }
+
+    /// The way of an earlier run, unless another edge is asked for or it needs more than there is.
+    fn again(&self, way: Way) -> Option<Stage> {
+        let wanted = self.config.tile.is_none_or(|edge| way.tile == Some(edge));
+        let stage = self.lay(way.tile, way.recompute).ok().filter(|_| wanted)?;
+        // What a device seems to have is a careful guess (half of what is free), and half of it may have gone to someone
+        // else since: the same bits are worth more.
+        let budget = self.config.memory.unwrap_or(self.room.memory.saturating_mul(2));
+        let fits = keeps_little(&stage, self.config) && stage.layout.work.table.largest() <= self.room.binding;
+        (fits && bytes(&stage) <= budget).then_some(stage)
     }
 
     /// The edge that was asked for.

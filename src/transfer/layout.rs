@@ -1,5 +1,8 @@
 //! Lays a job out: sizes, buffers and recordings, before a picture is resampled or an engine made.
 
+use std::fmt;
+use std::str::FromStr;
+
 use super::config::{Config, Init};
 use super::forecast;
 use super::lbfgs::{Parts, Vectors};
@@ -41,6 +44,8 @@ pub(super) struct Stage {
     pub(super) parts: Option<Parts<Recording>>,
     /// Bytes that the engine needs beside the buffers.
     pub(super) overhead: u64,
+    /// What people should know of the way that was chosen.
+    pub(super) note: Option<String>,
 }
 
 /// Every scale of a job, the smallest first, with everything that can be said and refused before any work; and the
@@ -103,7 +108,7 @@ impl Stage {
         let style_pass = layout.style_pass(config, [scale.style_height, scale.style_width])?;
         let content_pass = layout.content_pass()?;
         let (step, parts) = layout.step(config, config.mean.unwrap_or(weights.mean))?;
-        Ok(Stage { scale, way, layout, style_pass, content_pass, step, parts, overhead: 0 })
+        Ok(Stage { scale, way, layout, style_pass, content_pass, step, parts, overhead: 0, note: None })
     }
 
     /// Everything that runs.
@@ -118,13 +123,34 @@ impl Stage {
     }
 }
 
-/// How a scale is cut up.
+/// How a scale is cut up. As text it is `whole` or the edge of the tiles, and ` anew` where content targets are not kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Way {
+pub struct Way {
     /// Edge of the tiles; `None` makes one of the whole picture.
-    pub(super) tile: Option<usize>,
+    pub tile: Option<usize>,
     /// Whether content targets are computed anew for every tile instead of being kept.
-    pub(super) recompute: bool,
+    pub recompute: bool,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.tile {
+            Some(edge) => write!(f, "{edge}")?,
+            None => f.write_str("whole")?,
+        }
+        f.write_str(if self.recompute { " anew" } else { "" })
+    }
+}
+
+impl FromStr for Way {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Way, ()> {
+        let tile = text.strip_suffix(" anew");
+        let (tile, recompute) = (tile.unwrap_or(text), tile.is_some());
+        let edge = |text: &str| text.parse().ok().filter(|edge| *edge > 0).map(Some).ok_or(());
+        Ok(Way { tile: if tile == "whole" { None } else { edge(tile)? }, recompute })
+    }
 }
 
 /// Kernels index with 32 bits: no map may reach 2^32 elements, neither a tile's nor a content target that is kept.
@@ -377,6 +403,19 @@ pub(super) fn deepest(config: &Config) -> Tap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_way_is_read_as_it_is_written() {
+        for (tile, recompute, text) in
+            [(None, false, "whole"), (Some(512), false, "512"), (Some(96), true, "96 anew"), (None, true, "whole anew")]
+        {
+            let way = Way { tile, recompute };
+            assert_eq!((way.to_string().as_str(), text.parse()), (text, Ok(way)));
+        }
+        for bad in ["", "0", "-1", " anew", "12 old", "wholeanew"] {
+            assert_eq!(bad.parse::<Way>(), Err(()), "{bad}");
+        }
+    }
 
     #[test]
     fn a_map_too_large_to_index_is_refused_before_anything_is_allocated() {

@@ -94,6 +94,15 @@ impl<P> Parts<P> {
     }
 }
 
+impl Parts<Recording> {
+    /// What an iteration runs whose first step is taken, which are nearly all.
+    pub(super) fn usual(self) -> Vec<Recording> {
+        let Parts { aim, go, measure, remember, settle, .. } = self;
+        let pair = remember.into_iter().next();
+        [aim, measure.clone(), go, measure].into_iter().chain(pair).chain([settle]).collect()
+    }
+}
+
 impl Vectors {
     pub(super) fn new(work: &mut Workspace, size: [usize; 2], limit: u64, history: usize) -> Vectors {
         let table = &mut work.table;

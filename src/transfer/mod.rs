@@ -22,6 +22,7 @@ pub use calibrate::calibrate;
 pub use checkpoint::Checkpoint;
 pub use config::{Config, Init, Orientation, Size, StyleLoss, TotalVariation};
 pub use forecast::Plan;
+pub use layout::Way;
 pub use optimizer::{Adam, AdamForm, Lbfgs, Optimizer};
 pub use run::{Report, StyleTransfer};
 pub use scales::Scale;

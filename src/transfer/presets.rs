@@ -180,6 +180,7 @@ fn article() -> Config {
         mean: Some([128.0; 3]),
         orientation: Orientation::Article,
         tile: None,
+        ways: Vec::new(),
         memory: None,
         max_buffer: 128 << 20,
     }

@@ -1,14 +1,12 @@
 //! One job: measures the targets, then steps.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::checkpoint::Checkpoint;
 use super::config::Config;
 use super::forecast::{Anywhere, Plan};
-use super::layout::{RING, check_inputs, lay_out};
+use super::layout::{RING, Way, check_inputs, lay_out};
 use super::rig::{Kept, Rig};
 use super::scales::Scale;
 use super::stage::{Carry, Queue, Running};
@@ -16,6 +14,8 @@ use crate::error::{Error, Result};
 use crate::picture::{Filter, Picture, resampled};
 use crate::recording::{Backend, BufferTable, Ledger, Recording, Submissions};
 use crate::weights::Weights;
+
+mod resume;
 
 /// No picture is this far from 0..255 unless the optimiser diverged.
 const RUNAWAY: f32 = 1e6;
@@ -38,6 +38,11 @@ pub struct Report {
 }
 
 impl Report {
+    fn new(iteration: u32, scale: Scale, elapsed: Duration, (names, values): (Arc<[String]>, Vec<f32>)) -> Report {
+        let total_loss = values.iter().map(|value| f64::from(*value)).sum();
+        Report { iteration, scale, total_loss, elapsed, names, values }
+    }
+
     /// Every term with its weight in it: `content/relu1_2`, `style/relu2_2`, `tv`.
     pub fn terms(&self) -> impl Iterator<Item = (&str, f32)> {
         self.names.iter().map(String::as_str).zip(self.values.iter().copied())
@@ -58,6 +63,8 @@ pub struct StyleTransfer {
     left: Option<Carry>,
     mean: [f32; 3],
     names: Arc<[String]>,
+    /// Terms of every iteration reported, `[iterations, terms]`.
+    history: Vec<f32>,
     /// What this is a run of; known once a checkpoint is asked for.
     identity: Option<Arc<BTreeMap<String, String>>>,
     iteration: u32,
@@ -84,11 +91,15 @@ impl StyleTransfer {
         config: Config,
     ) -> Result<StyleTransfer> {
         let (stages, style) = lay_out(backend, weights, content, styles, &config)?;
+        let notes: Vec<String> = stages.iter().filter_map(|stage| stage.note.clone()).collect();
         let scales = stages.iter().map(|stage| stage.scale).collect();
         let names = stages.first().map(|stage| stage.layout.names.clone()).unwrap_or_default();
         let queue = Queue::new(stages, weights, content, style, &config);
         let mean = config.mean.unwrap_or(weights.mean);
         let mut rig = Rig::new(backend.engine()?, queue, config);
+        if !notes.is_empty() {
+            rig.notes.push(notes.join("; "));
+        }
         rig.attempt(Rig::check_room)?;
         let running = rig.attempt(|rig| rig.begin(0, 0, None))?;
         Ok(StyleTransfer {
@@ -100,6 +111,7 @@ impl StyleTransfer {
             left: None,
             mean,
             names: names.into(),
+            history: Vec::new(),
             identity: None,
             iteration: 0,
             diverged: None,
@@ -170,14 +182,9 @@ impl StyleTransfer {
                 self.diverged = Some((name.clone(), iteration));
                 break;
             }
-            reports.push(Report {
-                iteration,
-                scale: self.running.scale,
-                total_loss: values.iter().map(|value| f64::from(*value)).sum(),
-                elapsed: self.start.elapsed(),
-                names: self.names.clone(),
-                values,
-            });
+            self.history.extend_from_slice(&values);
+            let (scale, elapsed, names) = (self.running.scale, self.start.elapsed(), self.names.clone());
+            reports.push(Report::new(iteration, scale, elapsed, (names, values)));
         }
         self.iteration += count;
         if reports.is_empty() {
@@ -278,75 +285,6 @@ impl StyleTransfer {
         Ok(self.picture(&values, self.running.size()))
     }
 
-    /// The state now, for [`StyleTransfer::resume`] in another process: the picture, its average, all that the optimiser
-    /// keeps, and where the run is.
-    ///
-    /// # Errors
-    /// [`Error::NonFinite`] where the state is not worth going on from.
-    pub fn checkpoint(&mut self) -> Result<Checkpoint> {
-        self.check_diverged()?;
-        if self.left.is_some() {
-            // The scale that could not begin has taken the buffers.
-            self.next_scale()?;
-        }
-        let kept = self.surviving(|job| job.rig.look(&job.running, job.iteration))?;
-        let kept = Arc::new(kept.ok_or_else(|| diverged("the picture".into(), self.iteration))?);
-        self.kept = Some(kept.clone());
-        let (scale, first) = (self.running.scale.index, self.running.first);
-        let (identity, device) = (self.identity(), self.device());
-        Ok(Checkpoint { identity, device, scale, size: self.running.size(), first, kept })
-    }
-
-    /// Goes on from a state that a run with the same pictures, network and settings has left; the number of iterations
-    /// may be another one. On the same device the result is that of a run without a break, to the bit. `path` is for
-    /// messages.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] where it belongs to something else.
-    pub fn resume(&mut self, checkpoint: &Checkpoint, path: Option<&PathBuf>) -> Result<()> {
-        checkpoint.check(path, &self.identity())?;
-        let fail = |what: String| {
-            Error::Checkpoint {
-            path: path.cloned().unwrap_or_default(),
-            what,
-            hint: "give the iterations that it was made with (only those of the scale at work and after it may be more), or \
-                   start the run anew without --resume"
-                .into(),
-        }
-        };
-        let Checkpoint { scale, first, ref kept, .. } = *checkpoint;
-        let before: u32 = self.scales.iter().take(scale).map(|scale| scale.iterations).sum();
-        let here = self.scales.get(scale).filter(|scale| [scale.height, scale.width] == checkpoint.size);
-        let Some(here) = here.filter(|_| before == first) else {
-            return Err(fail("the scales before have another number of iterations".into()));
-        };
-        if !(first..=first + here.iterations).contains(&kept.iteration) {
-            let (done, all) = (kept.iteration, first + here.iterations);
-            return Err(fail(format!("has {done} iterations behind it, more than the {all} of its scale")));
-        }
-        self.running = self.rig.attempt(|rig| rig.begin(scale, first, None))?;
-        let names = |state: Vec<(String, _)>| state.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-        let fits = names(self.running.state()).iter().eq(kept.values.iter().map(|(name, _)| name));
-        if !fits || !self.running.takes(&kept.memory) || kept.counter != [kept.iteration - first] {
-            return Err(fail("does not have what the optimiser keeps".into()));
-        }
-        (self.from, self.left, self.kept) = (None, None, Some(kept.clone()));
-        (self.iteration, self.diverged, self.batch) = (kept.iteration, None, 1);
-        self.rig.stale = true;
-        self.surviving(|_| Ok(()))
-    }
-
-    fn identity(&mut self) -> Arc<BTreeMap<String, String>> {
-        let rig = &self.rig;
-        let found = self.identity.get_or_insert_with(|| {
-            let mut identity = rig.config.identity();
-            identity.extend(rig.queue.digests().map(|(name, digest)| (name.to_string(), digest)));
-            identity.insert("impasto".into(), env!("CARGO_PKG_VERSION").into());
-            Arc::new(identity)
-        });
-        found.clone()
-    }
-
     /// The last good picture, in the size of the result, and the number of iterations before it: what is left when
     /// [`StyleTransfer::advance`] and [`StyleTransfer::image`] fail for good. Where a run diverged it is the picture of the
     /// last iteration that had finite losses, which is computed once more from the last state known; where a device was
@@ -397,6 +335,23 @@ impl StyleTransfer {
     /// the picture is computed as a whole.
     pub fn tile(&self) -> Option<usize> {
         self.rig.queue.tile()
+    }
+
+    /// How every scale is cut up, the smallest first: for [`Config::ways`] of a run that is to have the same bits.
+    pub fn ways(&self) -> Vec<Way> {
+        self.rig.queue.ways()
+    }
+
+    /// What every iteration so far found, those before the checkpoint that the run went on from included. How long they
+    /// took is not kept: `elapsed` is zero.
+    pub fn history(&self) -> impl Iterator<Item = Report> {
+        let of = |scale: &Scale| std::iter::repeat_n(*scale, scale.iterations as usize);
+        // A run without terms has no layers: there is none.
+        let rows = self.history.chunks_exact(self.names.len().max(1));
+        let each = (0..).zip(self.scales.iter().flat_map(of)).zip(rows);
+        each.map(|((iteration, scale), values)| {
+            Report::new(iteration, scale, Duration::ZERO, (self.names.clone(), values.to_vec()))
+        })
     }
 
     /// What the engine's submissions took so far; `None` on the CPU engine.

@@ -111,6 +111,11 @@ impl Queue {
         self.scales.get(scale).map(|scale| &scale.stage)
     }
 
+    /// How every scale is cut up.
+    pub(super) fn ways(&self) -> Vec<Way> {
+        self.scales.iter().map(|scale| scale.stage.way).collect()
+    }
+
     /// Edge of the tiles at the largest scale.
     pub(super) fn tile(&self) -> Option<usize> {
         self.scales.last().and_then(|scale| scale.stage.way.tile)

@@ -19,7 +19,7 @@ fn help_and_version_are_printed_to_standard_output() {
 fn every_option_has_help_text() {
     let folder = Folder::new();
     for (command, least) in
-        [("stylize", 41), ("plan", 40), ("demo", 40), ("devices", 1), ("presets", 2), ("weights fetch", 8)]
+        [("stylize", 41), ("plan", 36), ("demo", 40), ("devices", 1), ("presets", 2), ("weights fetch", 8)]
     {
         let help = folder.done(&format!("{command} --help")).stdout;
         let (_, options) = help.split_once("Options:\n").unwrap();
@@ -203,4 +203,41 @@ fn a_run_says_what_it_uses_and_why() {
         let run = format!("stylize content.png -s style.png -o new.png --threads {threads}");
         assert_eq!(folder.run(&run).code, Some(2), "{threads}");
     }
+}
+
+#[test]
+fn options_that_have_no_effect_are_refused_and_not_in_the_help() {
+    let folder = Folder::new();
+    for (command, options) in [
+        ("plan", &["--log x", "--plot x.svg", "--save-every 3", "--resume", "--overwrite", "--dump-plan"][..]),
+        ("profile", &["--log x", "--plot x.svg", "--print-every 3", "--no-checkpoint", "--checkpoint-every 3"][..]),
+    ] {
+        let help = folder.done(&format!("{command} --help")).stdout;
+        for option in options {
+            let name = option.split(' ').next().unwrap();
+            let error = format!(
+                "{}: has no effect on `impasto {command}`, which runs no transfer",
+                name.trim_start_matches('-')
+            );
+            folder.refuses(&format!("{command} content.png -s style.png {option}"), 2, &error, "leave it out");
+            assert!(!help.contains(&format!("{name} ")) && !help.contains(&format!("{name}\n")), "{name} in\n{help}");
+        }
+        assert!(help.contains("--style-layers "), "{help}");
+    }
+    assert!(folder.done("profile --help").stdout.contains("--overwrite"));
+    // A file is for runs as well.
+    folder.write("my.toml", "log = \"x.jsonl\"\noverwrite = true\nsize = 16\n");
+    folder.done(&format!("plan content.png -s style.png {CHEAP} --no-calibrate --config my.toml"));
+    assert!(!folder.path("x.jsonl").exists());
+}
+
+#[test]
+fn a_plan_counts_what_l_bfgs_does_with_vectors() {
+    let folder = Folder::new();
+    let plan = |options: &str| {
+        let ended = folder.done(&format!("plan content.png -s style.png {CHEAP} --size 40 -n 3 {options}"));
+        assert_eq!(ended.stdout.contains(" or more an iteration, at "), options.contains("lbfgs"), "{}", ended.stdout);
+    };
+    plan("");
+    plan("--optimizer lbfgs");
 }

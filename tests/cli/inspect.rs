@@ -13,11 +13,19 @@ fn a_profile_is_printed_kept_and_compared() {
     }
     assert!(ended.stderr.contains("wrote a.json") && folder.path("a.trace.json").exists(), "{}", ended.stderr);
     let again = format!("{run} --json a.json");
+    folder.refuses(&again, 1, "output a.json: already exists", "pass --overwrite to replace it");
+    let other = "choose another name: this one is never replaced";
+    for (names, error) in [
+        ("--json new.json --trace new.json", "output new.json: is named for two of the run's files"),
+        ("--trace style.png --overwrite", "output style.png: is one of the files that the run reads"),
+    ] {
+        folder.refuses(&format!("{run} {names}"), 1, error, other);
+    }
     folder.refuses(
-        &again,
+        &format!("{run} --json no/a.json"),
         1,
-        "output a.json: already exists",
-        "pass --overwrite to replace it, or choose another name",
+        "output no/a.json: its folder does not exist",
+        "create the folder first",
     );
     let compared = folder.done("profile --compare a.json a.json");
     assert!(compared.stdout.lines().filter(|line| line.ends_with("1.000")).count() > 10, "{}", compared.stdout);

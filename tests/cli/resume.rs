@@ -39,9 +39,9 @@ fn kill_after(folder: &Folder, mut run: Child, delay: Duration) -> bool {
 fn killed(options: &str, points: u32) -> u32 {
     let folder = Folder::new();
     let begin = Instant::now();
-    folder.done(&format!("{} -o whole.png --log whole.jsonl", command(options)));
+    folder.done(&format!("{} -o whole.png --log whole.jsonl --plot whole.svg", command(options)));
     let whole = begin.elapsed();
-    let run = format!("{} -o out.png --log out.jsonl", command(options));
+    let run = format!("{} -o out.png --log out.jsonl --plot out.svg", command(options));
     let mut kills = 0;
     for point in 0..points {
         let broken =
@@ -56,9 +56,11 @@ fn killed(options: &str, points: u32) -> u32 {
         }
         assert_eq!(folder.pixels("out.png"), folder.pixels("whole.png"), "point {point}");
         assert_eq!(folder.read("out.jsonl"), folder.read("whole.jsonl"), "point {point}");
+        assert!(folder.read("out.svg") == folder.read("whole.svg"), "point {point}: another plot");
         assert!(!folder.path("out.png.checkpoint").exists());
-        std::fs::remove_file(folder.path("out.png")).unwrap();
-        std::fs::remove_file(folder.path("out.jsonl")).unwrap();
+        for name in ["out.png", "out.jsonl", "out.svg"] {
+            std::fs::remove_file(folder.path(name)).unwrap();
+        }
     }
     println!("{kills} of {points} runs were killed; one takes {whole:.2?}");
     kills
@@ -111,6 +113,9 @@ fn a_checkpoint_of_another_run_is_refused_and_more_iterations_are_welcome() {
     let fewer = "checkpoint out.png.checkpoint: has ";
     let ended = folder.run(&run("content.png", "-n 1").replace("-n 200000 ", ""));
     assert!(ended.code == Some(3) && ended.stderr.contains(fewer), "{}", ended.stderr);
+    let [said, hint] = [0, 1].map(|line| ended.last_lines()[line].clone());
+    let done = said.split(' ').find_map(|word| word.parse::<u32>().ok()).unwrap();
+    assert!(hint.starts_with(&format!("hint: pass --iterations {done} or more, or start the run anew")), "{hint}");
     let anew = format!("stylize content.png -s style.png {CHEAP} --size 24 -n 2 -o out.png");
     let lost = "pass --resume to go on with that run, or --overwrite to start anew";
     folder.refuses(&anew, 1, "output out.png.checkpoint: already exists", lost);
@@ -148,6 +153,9 @@ fn a_damaged_checkpoint_is_refused() {
     }
     folder.write("bad", &good[..good.len() / 2]);
     folder.fails(&run, 3, damaged, anew);
+    folder.write("bad", "{\"__metadata__\":{\"format\":\"impasto checkpoint 1\"}}");
+    let other = "checkpoint bad: was written by another version of impasto";
+    folder.fails(&run, 3, other, "use that one, or start the run anew, without --resume");
     folder.write("bad", "not a checkpoint at all");
     let hint = "give the .checkpoint file that a run has left";
     folder.fails(&run, 3, "checkpoint bad: is not a checkpoint", hint);
@@ -219,16 +227,20 @@ fn losses_are_drawn() {
     for name in ["total", "content/relu1_2", "style/relu1_1", "style/relu1_2", "tv"] {
         assert!(svg.contains(&format!(">{name}</text>")), "no {name}");
     }
-    let hint = "end it in .svg, which browsers show and Inkscape turns into PNG";
-    let run = format!("stylize content.png -s style.png {CHEAP} -n 1 -o new.png --plot losses.png");
-    folder.refuses(&run, 1, "output losses.png: plots are written as SVG only", hint);
-    let again = "pass --overwrite to replace it";
-    folder.refuses(
-        &run.replace(".png --plot losses.png", ".png --plot losses.svg"),
-        1,
-        "output losses.svg: already exists",
-        again,
-    );
+    folder.stylize("-n 5 --size 24 -o other.png --plot losses.png");
+    let drawn = image::open(folder.path("losses.png")).unwrap().into_rgb8();
+    assert_eq!(drawn.dimensions(), (1440, 810));
+    let coloured = drawn.pixels().filter(|pixel| pixel.0.iter().max() > pixel.0.iter().min());
+    assert!(coloured.count() > 1000, "no curves");
+    let hint = "end it in .svg or .png";
+    let run = format!("stylize content.png -s style.png {CHEAP} -n 1 -o new.png --plot");
+    folder.refuses(&format!("{run} losses.jpg"), 1, "output losses.jpg: plots are written as SVG and PNG", hint);
+    for name in ["losses.svg", "losses.png"] {
+        let (error, again) = (format!("output {name}: already exists"), "pass --overwrite to replace it");
+        folder.refuses(&format!("{run} {name}"), 1, &error, again);
+    }
+    let twice = "choose another name: this one is never replaced";
+    folder.refuses(&format!("{run} new.png"), 1, "output new.png: is named for two of the run's files", twice);
 }
 
 #[test]
@@ -254,4 +266,109 @@ fn a_result_is_made_again_wherever_its_options_stood() {
         folder.done(&format!("rerun {name}.png -o {name}_again.png"));
         assert_eq!(folder.pixels(&format!("{name}_again.png")), folder.pixels(&format!("{name}.png")));
     }
+}
+
+/// Leaves the checkpoint of the second of three scales, of which the first had 30 iterations and the others may have many.
+fn in_the_second_scale(folder: &Folder) {
+    let options = "--size 40 --min-scale 10 --scale-factor 2 --first-iterations 30 -n 100000";
+    let mut run = start(folder, &format!("{} {options} --save-every 10 -o out.png", command("")));
+    let deadline = Instant::now() + PATIENCE;
+    while !folder.path("out_60.png").exists() {
+        assert!(Instant::now() < deadline, "no picture on the way");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+}
+
+#[test]
+fn iterations_that_cannot_be_changed_any_more_are_named_with_what_to_type() {
+    let folder = Folder::new();
+    in_the_second_scale(&folder);
+    let run = |options: &str| {
+        let scales = "--size 40 --min-scale 10 --scale-factor 2";
+        format!("stylize content.png -s style.png {CHEAP} {scales} -o out.png --resume {options}")
+    };
+    folder.fails(
+        &run("-n 500000"),
+        3,
+        "checkpoint out.png.checkpoint: the scales before had 30 iterations, not 500000",
+        "pass --first-iterations 30: what is done cannot be changed, or start the run anew, without --resume",
+    );
+    let ended = folder.run(&run("-n 1 --first-iterations 30"));
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert!(ended.stderr.contains(" iterations of its scale behind it, more than 1\nhint: pass --iterations "));
+}
+
+/// Tiles of a run whose memory ran out: smaller ones than a later run would choose.
+const SQUEEZED: &str = "--size 200x150 --fail-allocation 9";
+
+#[test]
+fn a_run_goes_on_and_is_made_again_in_the_tiles_that_it_had() {
+    let folder = Folder::new();
+    let tiles = |name: &str| {
+        let text = impasto::picture::read_metadata(&folder.path(name), "impasto").unwrap().unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["tiles"].clone()
+    };
+    folder.stylize(&format!("{SQUEEZED} -n 12 -o squeezed.png"));
+    assert_eq!(tiles("squeezed.png"), serde_json::json!(["192"]));
+    let again = folder.done("rerun squeezed.png -o again.png");
+    assert!(folder.read("again.png") == folder.read("squeezed.png"), "{}", again.stderr);
+    let free = SQUEEZED.replace(" --fail-allocation 9", "");
+    folder.stylize(&format!("{free} -n 12 -o whole.png"));
+    assert_eq!(tiles("whole.png"), serde_json::json!(["whole"]));
+
+    let run = |options: &str| format!("{} {options} -n 12 -o out.png", command(""));
+    let broken_off = || {
+        let mut first = start(&folder, &run(SQUEEZED).replace("-n 12", "-n 100000"));
+        let deadline = Instant::now() + PATIENCE;
+        while !folder.path("out.png.checkpoint").exists() {
+            assert!(Instant::now() < deadline, "no checkpoint");
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        first.kill().unwrap();
+        first.wait().unwrap();
+        // Killed early enough for twelve iterations to be more.
+        folder.run(&format!("{} --resume", run(&free)))
+    };
+    let ended = (0..20).map(|_| broken_off()).find(|ended| ended.code == Some(0)).expect("always late");
+    assert!(
+        !ended.stderr.contains("note: ") && ended.stderr.contains(", in tiles of 192 pixels\n"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(tiles("out.png"), serde_json::json!(["192"]));
+    assert!(folder.pixels("out.png") == folder.pixels("squeezed.png"));
+
+    // Unless another edge is asked for, or they are more than is granted.
+    std::fs::remove_file(folder.path("out.png")).unwrap();
+    let mut first = start(&folder, &format!("{} --save-every 1", run(&free).replace("-n 12", "-n 100000")));
+    while !folder.path("out_4.png").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    std::fs::copy(folder.path("out.png.checkpoint"), folder.path("kept")).unwrap();
+    for (options, way) in [("--tile 64", "64"), ("--memory 30MiB", "")] {
+        let ended = folder.done(&format!("{} -n 60 {options} -o other{way}.png --resume=kept", command(&free)));
+        let note = format!("note: 200x150: tiles were \"whole\" before, are \"{way}");
+        assert!(ended.stderr.contains(&note) && ended.stderr.contains("; the bits may be others"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_result_that_was_made_on_another_device_says_so() {
+    let folder = Folder::new();
+    folder.stylize("-n 1 --size 16 --threads 1 -o one.jpg");
+    // Another number of threads is no other device.
+    assert!(!folder.done("rerun one.jpg -o two.jpg").stderr.contains("note: "));
+    let mut bytes = folder.read("one.jpg");
+    let at = bytes.windows(10).position(|part| part == b"CPU engine").unwrap();
+    bytes[at..at + 3].copy_from_slice(b"Old");
+    folder.write("old.jpg", &bytes);
+    let said = folder.done("rerun old.jpg -o three.jpg").stderr;
+    assert!(
+        said.contains("\nnote: made on Old engine (f32, 1 threads); the bits of this device may be others\n"),
+        "{said}"
+    );
 }

@@ -186,17 +186,31 @@ def evaluate(case, layers, root=Root.apply):
     target_style = features(picture(2, *case["style_size"]), layers, case)
     x = picture(3, height, width).requires_grad_()
     f = features(x, layers, case)
-    terms = {}
+    terms, follows = {}, 0.0
+
+    def add(kind, name, weight, loss):
+        nonlocal follows
+        terms[f"{kind}/{name}"] = weight * loss(f[name])
+        if case.get("normalize"):
+            # jcjohnson's: the gradient at the activation has an L1 norm of the weight.
+            at = f[name].detach().requires_grad_()
+            (slope,) = torch.autograd.grad(loss(at), at)
+            follows = follows + (f[name] * (weight * slope / (slope.abs().sum() + 1e-8))).sum()
+        else:
+            follows = follows + terms[f"{kind}/{name}"]
+
     for name, weight in case["content_layers"].items():
-        loss = content_loss(f[name], target_content[name], case["style_loss"])
-        terms["content/" + name] = weight * case["content_weight"] * loss
+        target = target_content[name]
+        add("content", name, weight * case["content_weight"], lambda at: content_loss(at, target, case["style_loss"]))
     weights = exponents(case["style_layers"], case["exponent"])
     for name in case["style_layers"]:
-        loss = style_loss(f[name], target_style[name], case["style_loss"], root)
-        terms["style/" + name] = weights[name] * case["style_weight"] * loss
+        target = target_style[name]
+        weight = weights[name] * case["style_weight"]
+        add("style", name, weight, lambda at: style_loss(at, target, case["style_loss"], root))
     if case["tv_weight"] > 0:
         terms["tv"] = case["tv_weight"] * variation(x, case["tv"])
-    sum(terms.values()).backward()
+        follows = follows + terms["tv"]
+    follows.backward()
     gradient = x.grad[0].permute(1, 2, 0).reshape(-1)
     return {name: loss.item() for name, loss in terms.items()}, gradient
 
@@ -217,6 +231,11 @@ def cases():
         yield f"{kind} whole", dict(
             usual, style_loss=kind, style_weight=3.0, content_weight=0.125, pooling="average", exponent=1.5,
             pooling_scale=2.0 if kind in ("scaled-mse", "wasserstein") else 1.0,
+        )  # fmt: skip
+    for kind in ("article", "classic", "gatys", "scaled-mse", "wasserstein"):
+        # Two terms at one layer, weights that are not 1, and a total variation, which stays as it is.
+        yield f"{kind} normalized", dict(
+            usual, style_loss=kind, normalize=True, content_weight=4.0, style_weight=30.0, tv_weight=1e-3,
         )  # fmt: skip
     yield "many positions", dict(
         usual, style_loss="wasserstein", size=[23, 25], style_size=[26, 21], content_layers={},
