@@ -177,7 +177,7 @@ fn a_file_cut_anywhere_is_refused_or_still_the_same_picture() {
             cuts += 1;
             match read(&awkward.bytes[..cut]).0 {
                 Ok(found) => {
-                    assert!(found.picture == whole.picture, "{} cut at {cut} is another picture", awkward.name)
+                    assert!(found.picture == whole.picture, "{} cut at {cut} is another picture", awkward.name);
                 }
                 Err(error) => {
                     one_line(&error);
