@@ -40,6 +40,16 @@ impl Png {
         out
     }
 
+    /// The size that it says, with the data of a small picture.
+    pub(crate) fn bomb(self) -> Vec<u8> {
+        let mut bytes = Png::new([6, 4], 8, 6, self.raw).bytes();
+        let [width, height] = self.size.map(u32::to_be_bytes);
+        let mut header = Vec::new();
+        chunk(&mut header, b"IHDR", &[&width[..], &height, &[8, 6, 0, 0, 0]].concat());
+        bytes.splice(8..8 + 25, header);
+        bytes
+    }
+
     /// The samples as an IDAT chunk has them.
     pub(crate) fn data(&self) -> Vec<u8> {
         let row = self.raw.len() / self.size[1] as usize;

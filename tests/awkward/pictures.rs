@@ -488,16 +488,3 @@ impl List {
         self.refuse("bomb_lossless.webp", webp, "too large");
     }
 }
-
-impl Png {
-    /// With the data of a small picture.
-    fn bomb(self) -> Vec<u8> {
-        let small = Png::new([6, 4], 8, 6, self.raw.clone());
-        let mut bytes = small.bytes();
-        let [width, height] = self.size.map(u32::to_be_bytes);
-        let mut header = Vec::new();
-        crate::containers::chunk(&mut header, b"IHDR", &[&width[..], &height, &[8, 6, 0, 0, 0]].concat());
-        bytes.splice(8..8 + 25, header);
-        bytes
-    }
-}

