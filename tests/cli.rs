@@ -33,6 +33,8 @@ mod server;
 mod show;
 #[path = "cli/store.rs"]
 mod store;
+#[path = "cli/styles.rs"]
+mod styles;
 #[path = "cli/survival.rs"]
 mod survival;
 #[path = "weights/writer.rs"]

@@ -18,6 +18,7 @@ use super::plan::{PlanArguments, parse_memory};
 use super::profile::ProfileArguments;
 use super::record::Rerun;
 use super::shaders::Shaders;
+use super::styles::StyleOptions;
 use super::weights::Weights;
 
 /// Neural style transfer on any GPU, or on none.
@@ -71,7 +72,7 @@ pub(crate) struct Stylize {
     /// other
     #[arg(required = true)]
     pub(crate) content: Vec<PathBuf>,
-    /// Picture whose style is taken
+    /// Picture whose style is taken, or a folder of them; several are blended
     #[arg(long, short, required_unless_present = "styles")]
     pub(crate) style: Vec<PathBuf>,
     /// Where to write the result; its extension chooses the format. For several pictures the folder of the results, made
@@ -121,21 +122,21 @@ pub(crate) struct Options {
     /// Size of the result: longest side, WxH, or `native`
     #[arg(long, value_parser = parse_size, allow_negative_numbers = true)]
     size: Option<Size>,
-    /// Size of the style picture: as --size, or `auto`: the result's times --style-scale, never enlarged
-    #[arg(long, value_parser = parse_style_size, value_name = "SIZE|auto", allow_negative_numbers = true)]
-    style_size: Option<StyleSize>,
-    /// Size of the style picture relative to the result
-    #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
-    style_scale: Option<f32>,
+    #[command(flatten)]
+    pub(crate) styles: StyleOptions,
     /// Coarse to fine: start at this longest side or the next above; `none` for one scale
     #[arg(long, value_parser = parse_min_scale, value_name = "N|none", allow_negative_numbers = true)]
     min_scale: Option<MinScale>,
     /// Coarse to fine: size of a scale relative to the one before
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     scale_factor: Option<f32>,
-    /// Start: `content`, `noise`, a picture, or a .npy of float32 [H, W, 3] with the mean subtracted
+    /// Start: `content`, `noise`, `style-stats` (noise in the styles' colours), a picture, or a .npy of float32 [H, W, 3]
+    /// with the mean subtracted
     #[arg(long)]
     init: Option<String>,
+    /// How much of the start is noise, 0 to 1: (1 - R) of --init, and R of noise with a standard deviation of 64 of 255
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    init_noise: Option<f32>,
     /// Seed of the noise
     #[arg(long, allow_negative_numbers = true)]
     seed: Option<u64>,
@@ -231,9 +232,6 @@ pub(crate) struct Options {
 struct Layers(Vec<(Tap, f32)>);
 
 #[derive(Clone, Copy, Debug)]
-struct StyleSize(Option<Size>);
-
-#[derive(Clone, Copy, Debug)]
 struct Tile(Option<usize>);
 
 #[derive(Clone, Copy, Debug)]
@@ -242,7 +240,7 @@ struct MinScale(Option<usize>);
 #[derive(Clone, Copy, Debug)]
 struct Mean(Option<[f32; 3]>);
 
-fn parse_size(text: &str) -> Result<Size, String> {
+pub(super) fn parse_size(text: &str) -> Result<Size, String> {
     let side = |side: &str| match side.parse::<usize>() {
         Ok(side) if (1..=65_535).contains(&side) => Ok(side),
         _ => Err("give the longest side as 512, exact sides as 640x480, or native".to_string()),
@@ -252,13 +250,6 @@ fn parse_size(text: &str) -> Result<Size, String> {
         Some((width, height)) => Ok(Size::Exact(side(width)?, side(height)?)),
         None => Ok(Size::Longest(side(text)?)),
     }
-}
-
-fn parse_style_size(text: &str) -> Result<StyleSize, String> {
-    if text == "auto" {
-        return Ok(StyleSize(None));
-    }
-    parse_size(text).map(|size| StyleSize(Some(size))).map_err(|error| format!("{error}, or auto"))
 }
 
 fn parse_min_scale(text: &str) -> Result<MinScale, String> {
@@ -317,18 +308,18 @@ impl Options {
     /// The files that the options name for reading.
     pub(crate) fn input_files(&self) -> impl Iterator<Item = &Path> {
         let weights = Some(&self.weights).filter(|text| is_file(text, &["builtin", "auto", "vgg19"]));
-        let init = self.init.as_ref().filter(|text| is_file(text, &["content", "noise"]));
-        weights.into_iter().chain(init).map(Path::new).chain(self.config.as_deref())
+        weights.into_iter().map(Path::new).chain(self.pictures()).chain(self.config.as_deref())
     }
 
-    /// The picture or array to start from, if one is named.
-    pub(crate) fn init_file(&self) -> Option<&Path> {
-        self.init.as_deref().filter(|text| is_file(text, &["content", "noise"])).map(Path::new)
+    /// Those of them that make the picture: what it starts from, and masks.
+    pub(crate) fn pictures(&self) -> impl Iterator<Item = &Path> {
+        let init = self.init.as_ref().filter(|text| is_file(text, &INITS));
+        init.into_iter().map(Path::new).chain(self.styles.files())
     }
 
-    /// [`Options::init_file`], to be put in another place.
-    pub(crate) fn files_mut(&mut self) -> impl Iterator<Item = &mut String> {
-        self.init.as_mut().filter(|text| is_file(text, &["content", "noise"])).into_iter()
+    /// [`Options::pictures`], to be put in other places.
+    pub(crate) fn pictures_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        self.init.as_mut().filter(|text| is_file(text, &INITS)).into_iter().chain(self.styles.files_mut())
     }
 
     /// Leaves of a run what bears on its result.
@@ -346,13 +337,9 @@ impl Options {
                 *target = value.clone();
             }
         }
-        if self.size.is_some() || self.style_scale.is_some() {
-            // A size of one's own undoes the preset's squashing of the style.
-            config.style_size = None;
-        }
+        self.styles.configure(&mut config, self.size.is_some());
         put(&mut config.size, &self.size);
-        put(&mut config.style_size, &self.style_size.map(|size| size.0));
-        put(&mut config.style_scale, &self.style_scale);
+        put(&mut config.init_noise, &self.init_noise);
         put(&mut config.seed, &self.seed);
         if self.iterations.is_some() {
             // One number that a user gives is the number for every scale.
@@ -387,12 +374,13 @@ impl Options {
         if self.tv.is_some() && config.tv_weight == 0.0 {
             return useless("tv", "its weight is 0", "give --tv-weight as well");
         }
-        if self.style_scale.is_some() && config.style_size.is_some() {
-            return useless("style-scale", "--style-size leaves nothing to scale", "give one of the two");
-        }
+        self.styles.check(&config)?;
         Ok(config)
     }
 }
+
+/// What `--init` takes beside files.
+const INITS: [&str; 3] = ["content", "noise", "style-stats"];
 
 fn is_file(text: &str, words: &[&str]) -> bool {
     !words.contains(&text)
@@ -405,6 +393,9 @@ fn parse_init(text: &str) -> Result<Init> {
     }
     if text == "noise" {
         return Ok(Init::Noise);
+    }
+    if text == "style-stats" {
+        return Ok(Init::StyleStats);
     }
     if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("npy")) {
         return Ok(Init::Picture(Picture::decode(path)?));

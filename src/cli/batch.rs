@@ -8,8 +8,8 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use impasto::error::{Error, Result};
 use impasto::picture::{Picture, beside};
+use impasto::transfer::Config;
 use impasto::transfer::presets::{DEFAULT, Preset};
-use impasto::transfer::{Config, StyleTransfer};
 
 use super::args::{Options, Stylize};
 use super::checkpoint::CheckpointOptions;
@@ -17,6 +17,7 @@ use super::contents::{Found, Shard, expand, is_picture, is_several};
 use super::files::{Claims, Outputs, folder_of, output_error, place};
 use super::names::typed;
 use super::record::Record;
+use super::styles::style_files;
 use super::stylize::Job;
 use super::workshop::Workshop;
 use super::{Outcome, line, note, one_line};
@@ -89,6 +90,8 @@ struct Batch<'a> {
     /// How many were left out, since their results are there.
     there: usize,
     claims: Claims,
+    /// The files of the styles that all have.
+    style: Vec<PathBuf>,
     /// The styles read last, and the one of several that they are.
     styles: Option<(Option<PathBuf>, Arc<Vec<Picture>>)>,
 }
@@ -111,10 +114,11 @@ impl<'a> Batch<'a> {
         let all = orders(arguments, &contents, &styles)?;
         let orders = arguments.batch.shard.map_or(all.clone(), |shard| shard.of(all));
         let inputs = contents.iter().chain(&styles).map(|found| found.path.as_path());
-        let claims =
-            Claims::new(inputs.chain(arguments.style.iter().map(PathBuf::as_path)).chain(options.input_files()));
+        let style = style_files(&arguments.style)?;
+        let claims = Claims::new(inputs.chain(style.iter().map(PathBuf::as_path)).chain(options.input_files()));
+        let orders_taken = Vec::new();
         let mut batch =
-            Batch { arguments, options, preset, config, orders: Vec::new(), there: 0, claims, styles: None };
+            Batch { arguments, options, preset, config, orders: orders_taken, there: 0, claims, style, styles: None };
         for order in orders {
             batch.take(order)?;
         }
@@ -170,7 +174,7 @@ impl<'a> Batch<'a> {
         if first.style.is_none() {
             self.styles(None)?;
         }
-        let Some(mut workshop) = Workshop::open(self.options, self.config.depth(), true)? else {
+        let Some(mut workshop) = Workshop::open(self.options, self.config.depth(), (true, true))? else {
             return Ok(Outcome::Interrupted);
         };
         for order in &orders {
@@ -207,21 +211,26 @@ impl<'a> Batch<'a> {
         let styles = self.styles(order.style.as_deref())?;
         let style_files: Vec<&Path> = match &order.style {
             Some(style) => vec![style],
-            None => self.arguments.style.iter().map(PathBuf::as_path).collect(),
+            None => self.style.iter().map(PathBuf::as_path).collect(),
         };
         let files: Vec<&Path> =
-            style_files.into_iter().chain([&*order.content]).chain(self.options.init_file()).collect();
+            style_files.into_iter().chain([&*order.content]).chain(self.options.pictures()).collect();
         let mut record = Record::new(&files, self.options, &self.config)?;
         let added: Vec<String> = order.style.iter().map(|style| format!("--style={}", style.display())).collect();
         record.arguments = line::of_one(&record.arguments, &order.content, &OWN, &added);
-        let mut job =
-            Job::new(self.options, (self.preset, self.config.clone()), (content, styles), order.output.clone(), record);
+        let mut job = Job::new(
+            self.options,
+            (self.preset, self.config.clone()),
+            (content, styles),
+            order.output.clone(),
+            record,
+        )?;
         (job.checkpoint, job.log, job.plot) = self.beside(order);
         // What a run that was killed has left of them.
         job.replaces = self.options.checkpoint.resumes();
         // What is there once it has failed must not look like a result that is done.
         job.rescued = beside(&order.output, "failed");
-        StyleTransfer::check(&job.content, &job.styles, &job.config)?;
+        job.inputs().check(&job.config)?;
         job.outputs(|outputs| outputs.check_numbered(&mut self.claims))?;
         workshop.paint(&mut job)
     }
@@ -231,7 +240,7 @@ impl<'a> Batch<'a> {
         if let Some((_, styles)) = self.styles.as_ref().filter(|(of, _)| of.as_deref() == one) {
             return Ok(styles.clone());
         }
-        let paths = one.map_or(self.arguments.style.iter().map(PathBuf::as_path).collect(), |one| vec![one]);
+        let paths = one.map_or(self.style.iter().map(PathBuf::as_path).collect(), |one| vec![one]);
         let styles = Arc::new(paths.into_iter().map(Picture::decode).collect::<Result<Vec<_>>>()?);
         self.styles = Some((one.map(Path::to_path_buf), styles.clone()));
         Ok(styles)

@@ -85,6 +85,12 @@ pub(crate) struct Setting {
     pub(crate) argument: String,
 }
 
+impl Setting {
+    fn new(option: &clap::Arg, argument: String) -> Setting {
+        Setting { id: option.get_id().to_string(), argument }
+    }
+}
+
 const AS_TAKEN: &str = "give what the option takes: see `impasto stylize --help`";
 
 fn refused(what: String, hint: &str) -> Error {
@@ -118,21 +124,24 @@ fn read(path: &Path) -> Result<Vec<Setting>> {
             );
         };
         let flag = matches!(option.get_action(), ArgAction::SetTrue);
-        let argument = match (flag, value.get_ref()) {
-            (true, DeValue::Boolean(true)) => format!("--{name}"),
-            (true, DeValue::Boolean(false)) => return Ok(None),
+        let repeated = matches!(option.get_action(), ArgAction::Append);
+        let texts = match (flag, value.get_ref()) {
+            (true, DeValue::Boolean(true)) => return Ok(vec![Setting::new(option, format!("--{name}"))]),
+            (true, DeValue::Boolean(false)) => return Ok(Vec::new()),
             (true, _) => return fail(format!("{name} is either true or false"), "write true or false"),
-            (false, value) => match plain(value) {
-                Some(text) => format!("--{name}={text}"),
-                None => return fail(format!("{name} takes no such value"), "give a number, a text, or a list of them"),
-            },
+            (false, DeValue::Array(values)) if repeated => values.iter().map(|value| plain(value.get_ref())).collect(),
+            (false, value) => plain(value).map(|text| vec![text]),
         };
-        if let Err(first) = checked(&command, &argument) {
+        let Some(texts): Option<Vec<String>> = texts else {
+            return fail(format!("{name} takes no such value"), "give a number, a text, or a list of them");
+        };
+        let arguments: Vec<String> = texts.into_iter().map(|text| format!("--{name}={text}")).collect();
+        if let Err(first) = checked(&command, &arguments) {
             return fail(first, AS_TAKEN);
         }
-        Ok(Some(Setting { id: option.get_id().to_string(), argument }))
+        Ok(arguments.into_iter().map(|argument| Setting::new(option, argument)).collect())
     });
-    settings.filter_map(Result::transpose).collect()
+    Ok(settings.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
 /// One option with its value, by the rules of a file's lines.
@@ -146,15 +155,15 @@ pub(crate) fn setting(name: &str, value: &str) -> Result<Setting, (String, &'sta
         return Err((format!("there is no option `{name}`"), "see `impasto stylize --help`"));
     };
     let argument = format!("--{name}={value}");
-    checked(&command, &argument).map_err(|first| (first, AS_TAKEN))?;
-    Ok(Setting { id: option.get_id().to_string(), argument })
+    checked(&command, std::slice::from_ref(&argument)).map_err(|first| (first, AS_TAKEN))?;
+    Ok(Setting::new(option, argument))
 }
 
-/// Has the parser look at an argument by itself; the first line of what it says against it.
-fn checked(command: &Command, argument: &str) -> Result<(), String> {
+/// Has the parser look at arguments by themselves; the first line of what it says against them.
+fn checked(command: &Command, arguments: &[String]) -> Result<(), String> {
     command
         .clone()
-        .try_get_matches_from(["config", argument])
+        .try_get_matches_from(std::iter::once("config").chain(arguments.iter().map(String::as_str)))
         .map(drop)
         .map_err(|error| error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_string())
 }
@@ -199,6 +208,7 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
         size,
         style_size,
         style_scale,
+        style_blend_weights,
         content_layers,
         style_layers,
         content_weight,
@@ -223,6 +233,7 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
         ema,
         normalize_gradients,
         init,
+        init_noise,
         seed,
         mean,
         orientation,
@@ -243,6 +254,10 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
         };
         format!("[{}]", layers.iter().map(one).collect::<Vec<_>>().join(", "))
     };
+    let numbers = |numbers: &[f32]| match numbers {
+        [one] => one.to_string(),
+        several => format!("[{}]", several.iter().map(f32::to_string).collect::<Vec<_>>().join(", ")),
+    };
     let mut lines = vec![
         ("size", size_of(size)),
         ("style-size", style_size.as_ref().map_or(quoted("auto".into()), size_of)),
@@ -262,7 +277,10 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
     ];
     // Options that would have no effect are refused.
     if style_size.is_none() {
-        lines.push(("style-scale", style_scale.to_string()));
+        lines.push(("style-scale", numbers(style_scale)));
+    }
+    if !style_blend_weights.is_empty() {
+        lines.push(("style-blend-weights", numbers(style_blend_weights)));
     }
     if *tv_weight > 0.0 {
         lines.push(("tv", quoted(typed(TotalVariationName::from(*tv)))));
@@ -289,9 +307,11 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
     lines.extend(match init {
         Init::Content => Some(("init", quoted("content".into()))),
         Init::Noise => Some(("init", quoted("noise".into()))),
+        Init::StyleStats => Some(("init", quoted("style-stats".into()))),
         // A file that this program was given: it alone knows its name.
         Init::Picture(_) | Init::Values { .. } => None,
     });
+    lines.push(("init-noise", init_noise.to_string()));
     lines.push(("seed", seed.to_string()));
     lines.extend(mean.map(|[r, g, b]| ("mean", format!("[{r}, {g}, {b}]"))));
     lines.push(("kernel-orientation", quoted(typed(OrientationName::from(*orientation)))));

@@ -35,9 +35,9 @@ pub(crate) fn job(arguments: &Demo) -> Result<Job<'_>> {
     let options = &arguments.options;
     let preset = options.preset("draft")?;
     let config = options.configure((preset.config)())?;
-    let record = Record::new(&options.init_file().into_iter().collect::<Vec<_>>(), options, &config)?;
+    let record = Record::new(&options.pictures().collect::<Vec<_>>(), options, &config)?;
     let content = Picture::decode_bytes(LAKE, Path::new("bundled lake.png"))?;
     let styles = Arc::new(vec![Picture::decode_bytes(NIGHT, Path::new("bundled night.png"))?]);
-    let job = Job::new(options, (preset, config), (content, styles), arguments.output.clone(), record);
+    let job = Job::new(options, (preset, config), (content, styles), arguments.output.clone(), record)?;
     Ok(Job { sheet: Some(beside(&arguments.output, "sheet")), may_fetch: false, ..job })
 }

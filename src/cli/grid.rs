@@ -10,7 +10,7 @@ use clap::Args;
 use impasto::error::{Error, Result};
 use impasto::picture::{MAX_DECODED_BYTES, Picture, Rounding, beside};
 use impasto::transfer::presets::{DEFAULT, Preset};
-use impasto::transfer::{Config, StyleTransfer};
+use impasto::transfer::{Config, Inputs};
 
 use self::sheet::{Cell, Layout};
 use super::args::{Command, Options};
@@ -18,6 +18,7 @@ use super::batch::Tally;
 use super::config_file::{self, setting};
 use super::files::{Claims, Outputs, output_error};
 use super::record::Record;
+use super::styles::{self, style_files};
 use super::stylize::Job;
 use super::workshop::Workshop;
 use super::{Outcome, line, note, one_line};
@@ -139,12 +140,14 @@ pub(crate) fn run(arguments: &Grid) -> Result<Outcome> {
     let folder = arguments.keep.as_deref().unwrap_or(scratch.path());
     let squares = squares([&rows, &columns], folder)?;
     let content = Picture::decode(&arguments.content)?;
-    let styles = Arc::new(arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<Vec<_>>>()?);
+    let styles = Arc::new(styles::read(&arguments.style)?);
     for square in &squares {
-        StyleTransfer::check(&content, &styles, &square.config)?;
+        let (masks, paint) = square.options.styles.masks()?;
+        let inputs = Inputs { masks: &masks, paint: paint.as_ref(), ..Inputs::new(&content, &styles) };
+        inputs.check(&square.config)?;
     }
     let labels = [rows, columns].map(|axis| axis.into_iter().map(|(label, _)| label).collect::<Vec<_>>());
-    let layout = layout(arguments, &labels, &squares, (&content, &styles))?;
+    let layout = layout(arguments, &labels, &squares, &content)?;
     check_outputs(arguments, &squares)?;
     if let Some(keep) = &arguments.keep {
         std::fs::create_dir_all(keep)
@@ -213,15 +216,9 @@ fn squares([rows, columns]: [&[(String, String)]; 2], folder: &Path) -> Result<V
 }
 
 /// How large the sheet is, which has to be a picture that can be written.
-fn layout(
-    arguments: &Grid,
-    labels: &[Vec<String>; 2],
-    squares: &[Square],
-    (content, styles): (&Picture, &[Picture]),
-) -> Result<Layout> {
-    let style = styles.first().unwrap_or(content);
+fn layout(arguments: &Grid, labels: &[Vec<String>; 2], squares: &[Square], content: &Picture) -> Result<Layout> {
     let sizes = squares.iter().filter_map(|square| {
-        let last = square.config.scales(content, style).pop()?;
+        let last = square.config.scales(content).pop()?;
         let longest = last.width.max(last.height);
         let shrink = |side: usize| match arguments.cell.map(usize::from).filter(|cell| *cell < longest) {
             Some(cell) => ((side * cell) as f64 / longest as f64).round().max(1.0) as usize,
@@ -241,7 +238,8 @@ fn layout(
 }
 
 fn check_outputs(arguments: &Grid, squares: &[Square]) -> Result<()> {
-    let inputs = arguments.style.iter().chain([&arguments.content]).map(PathBuf::as_path);
+    let styles = style_files(&arguments.style)?;
+    let inputs = styles.iter().chain([&arguments.content]).map(PathBuf::as_path);
     let own = squares.iter().flat_map(|square| square.options.input_files());
     let mut claims = Claims::new(inputs.chain(own));
     let mut claim = |picture: &Path| Outputs::picture_alone(picture, arguments.options.overwrite).check(&mut claims);
@@ -278,7 +276,9 @@ fn paint(
                 of.clone_from(weights);
             }
             None => {
-                let Some(opened) = Workshop::open(&square.options, depth(weights), true)? else { return Ok(None) };
+                let Some(opened) = Workshop::open(&square.options, depth(weights), (true, true))? else {
+                    return Ok(None);
+                };
                 workshop = Some((weights.clone(), opened));
             }
         }
@@ -312,13 +312,14 @@ fn one(
     workshop: &mut Workshop,
 ) -> Result<Outcome> {
     let Square { options, preset, config, .. } = square;
+    let styles_read = style_files(&arguments.style)?;
     let files: Vec<&Path> =
-        arguments.style.iter().chain([&arguments.content]).map(PathBuf::as_path).chain(options.init_file()).collect();
+        styles_read.iter().chain([&arguments.content]).map(PathBuf::as_path).chain(options.pictures()).collect();
     let mut record = Record::new(&files, options, config)?;
     // What the file says is in it; what the axes say comes from the grid.
     record.arguments = line::of_one(&record.arguments, &arguments.content, &OWN, &square.added);
     let mut job =
-        Job::new(options, (preset, config.clone()), (content.clone(), styles.clone()), square.output.clone(), record);
+        Job::new(options, (preset, config.clone()), (content.clone(), styles.clone()), square.output.clone(), record)?;
     job.says_where = arguments.keep.is_some();
     job.rescued = beside(&square.output, "failed");
     workshop.paint(&mut job)

@@ -23,6 +23,7 @@ mod progress;
 mod record;
 mod saver;
 mod shaders;
+mod styles;
 mod stylize;
 mod weights;
 mod workshop;

@@ -7,11 +7,11 @@ use impasto::error::Result;
 use impasto::picture::Picture;
 use impasto::recording::{Faults, Purpose};
 use impasto::transfer::presets::DEFAULT;
-use impasto::transfer::{Plan, StyleTransfer, calibrate};
+use impasto::transfer::{Inputs, Plan, calibrate};
 
 use super::args::Options;
 use super::weights::{Wish, resolve};
-use super::{Outcome, device, note, one_line, out};
+use super::{Outcome, device, note, one_line, out, styles};
 
 /// Submissions to a GPU are made about this long, in seconds.
 const SUBMISSION: f64 = 0.1;
@@ -20,7 +20,7 @@ const SUBMISSION: f64 = 0.1;
 pub(crate) struct PlanArguments {
     /// Picture to paint
     content: PathBuf,
-    /// Picture whose style is taken
+    /// Picture whose style is taken, or a folder of them
     #[arg(long, short, required = true)]
     style: Vec<PathBuf>,
     /// Do not measure the device's speed, which takes about two seconds: no forecast of the time
@@ -35,7 +35,9 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<Outcome> {
     let options = &arguments.options;
     let config = options.configure((options.preset(DEFAULT)?.config)())?;
     let content = Picture::decode(&arguments.content)?;
-    let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<Vec<_>>>()?;
+    let styles = styles::read(&arguments.style)?;
+    let (masks, paint) = options.styles.masks()?;
+    let inputs = Inputs { masks: &masks, paint: paint.as_ref(), ..Inputs::new(&content, &styles) };
     device::set_threads(options.threads)?;
     let wish = Wish {
         text: &options.weights,
@@ -46,7 +48,7 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<Outcome> {
     };
     let Some(weights) = resolve(&wish)? else { return Ok(Outcome::Interrupted) };
     let (backend, why) = device::open(&options.device, Faults::default())?;
-    let plans = StyleTransfer::plan_on(backend.as_ref(), &weights, &content, &styles, &config)?;
+    let plans = inputs.plan_on(backend.as_ref(), &weights, &config)?;
     if !options.quiet {
         note!("weights: {}", one_line(&weights.source));
         note!("device: {} ({})", backend.engine()?.describe(), one_line(&why));
@@ -75,14 +77,8 @@ fn seconds(plan: &Plan, rate: f64) -> f64 {
 
 fn print(plan: &Plan, rate: Option<f64>) {
     let scale = &plan.scale;
-    out!(
-        "{}x{} (style {}x{}), {} iterations",
-        scale.width,
-        scale.height,
-        scale.style_width,
-        scale.style_height,
-        scale.iterations
-    );
+    let styles: Vec<String> = plan.styles.iter().map(|(width, height)| format!("{width}x{height}")).collect();
+    out!("{}x{} (style {}), {} iterations", scale.width, scale.height, styles.join(", "), scale.iterations);
     let tiles = match plan.tile {
         Some(edge) if plan.tiles > 1 => format!("{} of {edge} pixels and their halos", plan.tiles),
         _ => "one, the whole picture".into(),

@@ -8,12 +8,12 @@ use impasto::picture::{Picture, write_file};
 use impasto::profile::{KERNELS, Load, Profile, Roofs, Shape, Total, alone, measure, roofs};
 use impasto::recording::{Backend, Faults};
 use impasto::transfer::presets::DEFAULT;
-use impasto::transfer::{Config, StyleTransfer};
+use impasto::transfer::{Config, Inputs};
 use impasto::weights::builtin::builtin;
 
 use super::args::Options;
 use super::demo::{LAKE, NIGHT};
-use super::{Outcome, device, note, one_line, out};
+use super::{Outcome, device, note, one_line, out, styles};
 
 /// Enough for a median that a busy moment does not move.
 const REPEAT: u32 = 10;
@@ -22,7 +22,7 @@ const REPEAT: u32 = 10;
 pub(crate) struct ProfileArguments {
     /// Picture to paint; the bundled one if not given. Only its size matters
     content: Option<PathBuf>,
-    /// Picture whose style is taken; the bundled one if not given
+    /// Picture whose style is taken, or a folder of them; the bundled one if not given
     #[arg(long, short)]
     style: Vec<PathBuf>,
     /// Repetitions that medians are taken of
@@ -73,13 +73,15 @@ pub(crate) fn run(arguments: &ProfileArguments) -> Result<Outcome> {
             None => Picture::decode_bytes(bundled, Path::new(name)),
         };
         let content = picture(arguments.content.as_ref(), LAKE, "bundled lake.png")?;
-        let mut styles = Vec::new();
-        for path in arguments.style.iter().map(Some).chain(arguments.style.is_empty().then_some(None)) {
-            styles.push(picture(path, NIGHT, "bundled night.png")?);
-        }
+        let styles = match arguments.style.is_empty() {
+            true => vec![picture(None, NIGHT, "bundled night.png")?],
+            false => styles::read(&arguments.style)?,
+        };
+        let (masks, paint) = options.styles.masks()?;
+        let inputs = Inputs { masks: &masks, paint: paint.as_ref(), ..Inputs::new(&content, &styles) };
         // The time does not depend on the numbers in the filters.
         let weights = builtin(config.depth());
-        let plans = StyleTransfer::plan_on(backend, &weights, &content, &styles, config)?;
+        let plans = inputs.plan_on(backend, &weights, config)?;
         // The largest scale takes nearly all the time of a run.
         plans
             .into_iter()

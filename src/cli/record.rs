@@ -192,42 +192,43 @@ pub(crate) fn run(arguments: &Rerun) -> Result<Outcome> {
         let what = one_line(error.to_string().lines().next().unwrap_or_default());
         fail(format!("was made with options that this version does not know: {what}"), "use the version that made it")
     })?;
+    let mut files = found.files.iter();
+    let mut next = |new: Option<&PathBuf>, option: &str| -> Result<PathBuf> {
+        let Some((old, sha256)) = files.next() else {
+            return Err(fail("says too little about how it was made".into(), "give the file as impasto wrote it"));
+        };
+        let place = new.unwrap_or(old).clone();
+        if !place.is_file() {
+            let hint = format!("give it as {option}");
+            return Err(Error::Picture { path: place, what: "is no longer there".into(), hint });
+        }
+        if digest(&place)? != *sha256 {
+            let what = "is not the file that the result was made from".into();
+            let hint = format!("give the one with SHA-256 {sha256} as {option}");
+            return Err(Error::Picture { path: place, what, hint });
+        }
+        Ok(place)
+    };
+    let same = "the file that it was";
     let (mut stylize, mut demo);
     let mut job = match parsed.command {
         Command::Stylize(was) => {
             stylize = was;
-            let mut files = found.files.iter();
-            let mut moved = |new: Option<&PathBuf>, place: &mut PathBuf, option: &str| -> Result<()> {
-                let Some((old, sha256)) = files.next() else { return Ok(()) };
-                *place = new.unwrap_or(old).clone();
-                if !place.is_file() {
-                    let hint = format!("give it as {option}");
-                    return Err(Error::Picture { path: place.clone(), what: "is no longer there".into(), hint });
-                }
-                if digest(place)? != *sha256 {
-                    let (path, what) = (place.clone(), "is not the file that the result was made from".into());
-                    let hint = format!("give the one with SHA-256 {sha256} as {option}");
-                    return Err(Error::Picture { path, what, hint });
-                }
-                Ok(())
-            };
-            for (i, place) in stylize.style.iter_mut().enumerate() {
-                moved(arguments.style.get(i), place, "--style FILE")?;
-            }
-            let none = || fail("was made from no picture or several".into(), "give a result of impasto as it wrote it");
-            let [content] = &mut stylize.content[..] else { return Err(none()) };
-            moved(arguments.content.as_ref(), content, "--content FILE")?;
-            for place in stylize.options.files_mut() {
-                let mut file = PathBuf::from(&*place);
-                moved(None, &mut file, "the file that it was")?;
-                *place = file.to_string_lossy().into_owned();
+            // A folder was every picture in it.
+            let styles = found.files.len().saturating_sub(1 + stylize.options.pictures().count());
+            stylize.style = (0..styles).map(|i| next(arguments.style.get(i), "--style FILE")).collect::<Result<_>>()?;
+            stylize.content = vec![next(arguments.content.as_ref(), "--content FILE")?];
+            for place in stylize.options.pictures_mut() {
+                *place = next(None, same)?.to_string_lossy().into_owned();
             }
             stylize.options.repeat(arguments.overwrite, arguments.quiet);
-            let [content] = &stylize.content[..] else { return Err(none()) };
-            stylize::job(content, &stylize)?
+            stylize::job(&stylize.content[0], &stylize)?
         }
         Command::Demo(was) => {
             demo = was;
+            for place in demo.options.pictures_mut() {
+                *place = next(None, same)?.to_string_lossy().into_owned();
+            }
             demo.options.repeat(arguments.overwrite, arguments.quiet);
             Job { sheet: None, ..demo::job(&demo)? }
         }

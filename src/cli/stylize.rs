@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use impasto::error::Result;
-use impasto::picture::{Picture, Rounding, numbered};
+use impasto::picture::{Mask, Picture, Rounding, numbered};
 use impasto::transfer::presets::DEFAULT;
 use impasto::transfer::presets::Preset;
-use impasto::transfer::{Config, Report, Scale, StyleTransfer};
+use impasto::transfer::{Config, Inputs, Place, Report, Scale, StyleTransfer};
 
 use super::args::{Options, Stylize};
 use super::checkpoint::{CheckpointOptions, Checkpoints};
@@ -16,6 +16,7 @@ use super::interrupt::Interrupt;
 use super::progress::Progress;
 use super::record::Record;
 use super::saver::Saver;
+use super::styles::style_files;
 use super::workshop::Workshop;
 use super::{Outcome, batch, note, one_line};
 
@@ -32,8 +33,12 @@ pub(crate) struct Job<'a> {
     pub(crate) sheet: Option<PathBuf>,
     pub(crate) content: Picture,
     pub(crate) styles: Arc<Vec<Picture>>,
+    /// Where each style goes, if not everywhere.
+    pub(crate) masks: Vec<Place>,
+    /// Where the content is painted, if not everywhere.
+    pub(crate) paint: Option<Mask>,
     /// The files read so far, which no output may replace.
-    pub(crate) inputs: Vec<&'a Path>,
+    pub(crate) files: Vec<PathBuf>,
     pub(crate) checkpoint: CheckpointOptions,
     pub(crate) log: Option<PathBuf>,
     pub(crate) plot: Option<PathBuf>,
@@ -72,25 +77,26 @@ pub(crate) fn job<'a>(content: &'a Path, arguments: &'a Stylize) -> Result<Job<'
     let preset = options.preset(DEFAULT)?;
     let config = options.configure((preset.config)())?;
     let picture = Picture::decode(content)?;
-    let styles = arguments.style.iter().map(|path| Picture::decode(path)).collect::<Result<_>>()?;
-    let inputs: Vec<&Path> = arguments.style.iter().map(PathBuf::as_path).chain([content]).collect();
-    let files: Vec<&Path> = inputs.iter().copied().chain(options.init_file()).collect();
-    let record = Record::new(&files, options, &config)?;
-    let mut job = Job::new(options, (preset, config), (picture, Arc::new(styles)), arguments.output.clone(), record);
-    job.inputs = inputs;
-    Ok(job)
+    let mut files = style_files(&arguments.style)?;
+    let styles = files.iter().map(|path| Picture::decode(path)).collect::<Result<_>>()?;
+    files.push(content.to_path_buf());
+    let read: Vec<&Path> = files.iter().map(PathBuf::as_path).chain(options.pictures()).collect();
+    let record = Record::new(&read, options, &config)?;
+    let job = Job::new(options, (preset, config), (picture, Arc::new(styles)), arguments.output.clone(), record)?;
+    Ok(Job { files, ..job })
 }
 
 impl<'a> Job<'a> {
-    /// A run that writes what the options name, and that may fetch VGG-19.
+    /// A run that writes what the options name, and that may fetch VGG-19. Reads the masks.
     pub(crate) fn new(
         options: &'a Options,
         (preset, config): (&'static Preset, Config),
         (content, styles): (Picture, Arc<Vec<Picture>>),
         output: PathBuf,
         record: Record,
-    ) -> Job<'a> {
-        Job {
+    ) -> Result<Job<'a>> {
+        let (masks, paint) = options.styles.masks()?;
+        Ok(Job {
             options,
             preset,
             config,
@@ -99,7 +105,9 @@ impl<'a> Job<'a> {
             sheet: None,
             content,
             styles,
-            inputs: Vec::new(),
+            masks,
+            paint,
+            files: Vec::new(),
             checkpoint: options.checkpoint.clone(),
             log: options.log.clone(),
             plot: options.plot.clone(),
@@ -108,7 +116,7 @@ impl<'a> Job<'a> {
             may_fetch: true,
             record,
             repeats: None,
-        }
+        })
     }
 
     /// Checks what will be written, opens a workshop, and paints there.
@@ -117,8 +125,8 @@ impl<'a> Job<'a> {
             self.check_outputs()?;
         }
         // Before anything is downloaded.
-        StyleTransfer::check(&self.content, &self.styles, &self.config)?;
-        let Some(mut workshop) = Workshop::open(self.options, self.config.depth(), self.may_fetch)? else {
+        self.inputs().check(&self.config)?;
+        let Some(mut workshop) = Workshop::open(self.options, self.config.depth(), (self.may_fetch, false))? else {
             return Ok(Outcome::Interrupted);
         };
         if self.options.dump_plan {
@@ -134,9 +142,14 @@ impl<'a> Job<'a> {
         }
     }
 
+    /// Pictures and masks.
+    pub(crate) fn inputs(&self) -> Inputs<'_> {
+        Inputs { masks: &self.masks, paint: self.paint.as_ref(), ..Inputs::new(&self.content, &self.styles) }
+    }
+
     /// Every file that the run writes must be writable before the first second is spent.
     fn check_outputs(&self) -> Result<()> {
-        let mut claims = Claims::new(self.inputs.iter().copied().chain(self.options.input_files()));
+        let mut claims = Claims::new(self.files.iter().map(PathBuf::as_path).chain(self.options.input_files()));
         self.outputs(|outputs| {
             outputs.check(&mut claims)?;
             outputs.check_numbered(&mut claims)
@@ -146,14 +159,12 @@ impl<'a> Job<'a> {
 
     /// Lends `look` what the run is going to write.
     pub(crate) fn outputs(&self, look: impl FnOnce(Outputs<'_>) -> Result<()>) -> Result<()> {
-        // More styles than one, or none, are refused later.
-        let style = self.styles.first().unwrap_or(&self.content);
         let checkpoint = self.checkpoint.path(&self.output);
         look(Outputs {
             picture: &self.output,
             sheet: self.sheet.as_deref(),
             save_every: self.save_every(),
-            iterations: iterations(&self.config.scales(&self.content, style)),
+            iterations: iterations(&self.config.scales(&self.content)),
             log: self.log.as_deref(),
             plot: self.plot.as_deref(),
             checkpoint: checkpoint.as_deref(),

@@ -31,12 +31,14 @@ pub(crate) struct Workshop {
 
 impl Workshop {
     /// Opens the device and loads weights for jobs of this depth at most. `None` if Ctrl-C stopped a download.
-    pub(crate) fn open(options: &Options, depth: usize, may_fetch: bool) -> Result<Option<Workshop>> {
+    /// What `many` of them can share is kept.
+    pub(crate) fn open(options: &Options, depth: usize, (may_fetch, many): (bool, bool)) -> Result<Option<Workshop>> {
         device::set_threads(options.threads)?;
         let faults = Faults::fail_allocation(options.fail_allocation);
         let (backend, why) = device::open(&options.device, faults)?;
         let Some(weights) = network(options, depth, may_fetch)? else { return Ok(None) };
         let (studio, runtime) = (Studio::new(backend, weights), runtime()?);
+        let studio = if many { studio } else { studio.without_targets() };
         Ok(Some(Workshop { studio, runtime, interrupt: Interrupt::default(), why: Some(why) }))
     }
 
@@ -49,7 +51,7 @@ impl Workshop {
 
     /// Prints what a job would run.
     pub(crate) fn dump_plan(&self, job: &Job<'_>) -> Result<Outcome> {
-        for plan in self.studio.plan(&job.content, &job.styles, &job.config)? {
+        for plan in self.studio.plan(&job.inputs(), &job.config)? {
             out!("{}x{}, {} iterations", plan.scale.width, plan.scale.height, plan.scale.iterations);
             out!("{}", plan.step);
         }
@@ -79,7 +81,7 @@ impl Workshop {
     /// Steps to the end of a job or to Ctrl-C, and saves.
     pub(crate) fn paint(&mut self, job: &mut Job<'_>) -> Result<Outcome> {
         let options = job.options;
-        let mut transfer = self.studio.start(&job.content, &job.styles, job.config.clone())?;
+        let mut transfer = self.studio.start(&job.inputs(), job.config.clone())?;
         job.record.add("weights", one_line(&self.studio.weights().source));
         let network = self.studio.digest(&job.config);
         if job.repeats.as_ref().is_some_and(|run| run.weights != network) {

@@ -13,6 +13,7 @@ pub mod pool;
 pub mod pool_l2;
 pub mod roof;
 pub mod scaled_loss;
+pub mod share;
 #[cfg(test)]
 mod testing;
 pub mod total_variation;
@@ -52,6 +53,8 @@ pub static KERNELS: &[&Kernel] = &[
     &wasserstein::WASSERSTEIN_LOSS,
     &wasserstein::WASSERSTEIN_BACKWARD,
     &loss::LOG_LOSSES,
+    &share::WEIGH_POSITIONS,
+    &share::GATE_IMAGE,
     &total_variation::TOTAL_VARIATION,
     &adam::ADAM,
     &copy_rect::COPY_RECT,

@@ -5,6 +5,7 @@
 
 mod decode;
 mod encode;
+mod mask;
 mod metadata;
 mod npy;
 mod resample;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use image::imageops::FilterType;
 
 pub use encode::{Rounding, check_output, write_file};
+pub use mask::Mask;
 pub use metadata::read_metadata;
 pub use npy::read_npy;
 pub(crate) use resample::{Filter, resampled};

@@ -24,6 +24,8 @@ pub fn calibrate(backend: &dyn Backend, weights: &Weights, config: &Config) -> R
         let config = Config {
             size: Size::Native,
             style_size: Some(Size::Exact(8, 8)),
+            style_scale: vec![1.0],
+            style_blend_weights: Vec::new(),
             min_scale: None,
             first_iterations: None,
             iterations: 3,

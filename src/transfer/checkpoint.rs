@@ -207,8 +207,17 @@ impl Config {
             layers.iter().map(|(tap, weight)| format!("{tap}={weight}")).collect::<Vec<_>>().join(",")
         };
         let (content, style) = (layers(&self.content_layers), layers(&self.style_layers));
+        let numbers = |values: &[f32]| values.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
+        let (scale, blend) = (numbers(&self.style_scale), numbers(&self.style_blend_weights));
         // What the lines below say of these is not for people.
-        let rest = Config { init: Init::Content, content_layers: Vec::new(), style_layers: Vec::new(), ..self.clone() };
+        let rest = Config {
+            init: Init::Content,
+            content_layers: Vec::new(),
+            style_layers: Vec::new(),
+            style_scale: Vec::new(),
+            style_blend_weights: Vec::new(),
+            ..self.clone()
+        };
         let mut settings = BTreeMap::new();
         let mut name = String::new();
         // `field: value,`, deeper where a value has fields of its own.
@@ -229,7 +238,13 @@ impl Config {
         for value in settings.values_mut() {
             *value = value.replace(['{', '('], " ").split_whitespace().collect::<Vec<_>>().join(" ");
         }
-        let own = [("init", init), ("content-layers", content), ("style-layers", style)];
+        let own = [
+            ("init", init),
+            ("content-layers", content),
+            ("style-layers", style),
+            ("style-scale", scale),
+            ("style-blend-weights", blend),
+        ];
         settings.extend(own.map(|(name, value)| (name.to_string(), value)));
         settings
     }
@@ -258,6 +273,8 @@ mod tests {
             ("style-layers", "relu1_1=1,relu2_1=1,relu3_1=1"),
             ("lbfgs", "Lbfgs learning_rate: 1.0 history: 10"),
             ("init", "Content"),
+            ("style-scale", "1"),
+            ("style-blend-weights", ""),
         ] {
             assert_eq!(described.get(name).map(String::as_str), Some(value), "{described:#?}");
         }
@@ -269,6 +286,9 @@ mod tests {
             Config { style_layers: Vec::new(), ..base.clone() },
             Config { mean: Some([1.0, 2.0, 3.0]), ..base.clone() },
             Config { init: Init::Noise, ..base.clone() },
+            Config { init_noise: 0.5, ..base.clone() },
+            Config { style_scale: vec![1.0, 2.0], ..base.clone() },
+            Config { style_blend_weights: vec![1.0, 2.0], ..base.clone() },
         ];
         for other in others {
             assert_eq!(other.identity().iter().filter(|setting| !base.identity().contains_key(setting.0)).count(), 0);

@@ -28,6 +28,10 @@ pub enum Init {
     Content,
     /// N(0, 1) per channel around the mean colour, from [`Config::seed`].
     Noise,
+    /// Normal noise with mean and covariance of the styles' colours, clamped to 0..255: crowsonkb's, who has variances
+    /// instead of covariances, and draws again instead of clamping. Of several styles, means and covariances are averaged
+    /// with [`Config::style_blend_weights`].
+    StyleStats,
     /// A picture.
     Picture(Picture),
     /// Values `[H, W, 3]` with the mean already subtracted; must have the size of the result, also where the run starts
@@ -102,10 +106,13 @@ pub enum TotalVariation {
 pub struct Config {
     /// Size of the result.
     pub size: Size,
-    /// Size of the style picture at every scale; `None` = longest side of the scale x `style_scale`, never enlarged.
+    /// Size of the style pictures at every scale; `None` = longest side of the scale x `style_scale`, never enlarged.
     pub style_size: Option<Size>,
-    /// Scale of the style picture relative to the result.
-    pub style_scale: f32,
+    /// Scale of the style picture relative to the result: one for all style pictures, or one for each.
+    pub style_scale: Vec<f32>,
+    /// How much of each style is in the blend, relative to the others; empty = all alike. With masks it counts among the
+    /// styles of the same mask.
+    pub style_blend_weights: Vec<f32>,
     /// Activations whose values are kept, with relative weights.
     pub content_layers: Vec<(Tap, f32)>,
     /// Activations whose Gram matrices are matched, with relative weights.
@@ -158,6 +165,9 @@ pub struct Config {
     pub normalize_gradients: bool,
     /// Starting point.
     pub init: Init,
+    /// How much of the start is noise: it is `(1 - r) init + r noise`, the noise being normal around the mean colour with
+    /// a standard deviation of 64 of 255, about what photos have.
+    pub init_noise: f32,
     /// Seed of the noise.
     pub seed: u64,
     /// Mean colour that is subtracted, RGB in 0..255; `None` = the weight source's own.
@@ -186,7 +196,8 @@ impl Default for Config {
         Config {
             size: Size::Longest(512),
             style_size: None,
-            style_scale: 1.0,
+            style_scale: vec![1.0],
+            style_blend_weights: Vec::new(),
             // Chosen by looking: good with the original network and with the built-in one.
             content_layers: layers(&["relu2_2"]),
             style_layers: layers(&["relu1_1", "relu2_1", "relu3_1"]),
@@ -212,6 +223,7 @@ impl Default for Config {
             ema: 0.0,
             normalize_gradients: false,
             init: Init::Content,
+            init_noise: 0.0,
             seed: 0,
             mean: None,
             orientation: Orientation::True,
@@ -271,15 +283,22 @@ impl Config {
                 return fail(option, format!("{weight}"), "give a finite number, 0 or more");
             }
         }
-        let positive = [
-            ("style-scale", self.style_scale),
-            ("style-layer-weight-exp", self.style_layer_weight_exp),
-            ("pooling-scale", self.pooling_scale),
-        ];
-        for (option, value) in positive {
+        let scales = self.style_scale.iter().map(|scale| ("style-scale", *scale));
+        let positive = [("style-layer-weight-exp", self.style_layer_weight_exp), ("pooling-scale", self.pooling_scale)];
+        for (option, value) in positive.into_iter().chain(scales) {
             if !value.is_finite() || value <= 0.0 {
                 return fail(option, format!("{value}"), "give a finite number above 0");
             }
+        }
+        if let Some(weight) = self.style_blend_weights.iter().find(|weight| !weight.is_finite() || **weight < 0.0) {
+            return fail("style-blend-weights", format!("{weight}"), "weights are finite and not negative");
+        }
+        if !(0.0..=1.0).contains(&self.init_noise) {
+            return fail(
+                "init-noise",
+                format!("{}", self.init_noise),
+                "give a number from 0, no noise, to 1, noise alone",
+            );
         }
         self.validate_optimizer()?;
         let iterations = [("iterations", Some(self.iterations)), ("first-iterations", self.first_iterations)];

@@ -3,6 +3,7 @@
 
 use super::config::Config;
 use super::layout::{Stage, Way, deepest};
+use super::parts::Scene;
 use super::scales::Scale;
 use crate::error::{Error, Result};
 use crate::net::tiles::grid;
@@ -21,6 +22,8 @@ const MOST_ALONG: usize = 64;
 pub struct Plan {
     /// Sizes and number of iterations.
     pub scale: Scale,
+    /// Width and height of each style picture.
+    pub styles: Vec<(usize, usize)>,
     /// One iteration; of L-BFGS the gradient, which an iteration needs once or more.
     pub step: Recording,
     /// Every buffer. Those of the next scale take their place: the scales' memory does not add up.
@@ -39,7 +42,8 @@ impl Plan {
     pub(super) fn of(stage: Stage) -> Plan {
         let recomputes_content = stage.layout.content_image.is_some();
         Plan {
-            scale: stage.scale,
+            scale: stage.scene.scale,
+            styles: stage.scene.styles.iter().map(|[height, width]| (*width, *height)).collect(),
             step: stage.step,
             overhead: stage.overhead,
             tile: stage.way.tile,
@@ -66,8 +70,8 @@ impl Backend for Anywhere {
 }
 
 /// Lays a scale out in the way that [`Config::tile`] and [`Config::memory`] ask for on this device.
-pub(super) fn stage(backend: &dyn Backend, weights: &Weights, config: &Config, scale: Scale) -> Result<Stage> {
-    let planner = Planner { backend, weights, config, scale, room: backend.room() };
+pub(super) fn stage(backend: &dyn Backend, weights: &Weights, config: &Config, scene: Scene) -> Result<Stage> {
+    let planner = Planner { backend, weights, config, scene, room: backend.room() };
     match config.tile {
         Some(_) => planner.given(),
         None => planner.chosen(),
@@ -79,13 +83,13 @@ struct Planner<'a> {
     backend: &'a dyn Backend,
     weights: &'a Weights,
     config: &'a Config,
-    scale: Scale,
+    scene: Scene,
     room: Room,
 }
 
 impl Planner<'_> {
     fn lay(&self, tile: Option<usize>, recompute: bool) -> Result<Stage> {
-        let mut stage = Stage::new(self.config, self.weights, self.scale, Way { tile, recompute })?;
+        let mut stage = Stage::new(self.config, self.weights, self.scene.clone(), Way { tile, recompute })?;
         stage.overhead = self.backend.overhead(&stage.layout.work.table, &stage.recordings());
         Ok(stage)
     }
@@ -102,7 +106,7 @@ impl Planner<'_> {
     /// The edge that was asked for.
     fn given(&self) -> Result<Stage> {
         let tile = self.config.tile;
-        let whole = tile.is_some_and(|edge| edge >= self.scale.width.max(self.scale.height));
+        let whole = tile.is_some_and(|edge| edge >= self.scene.scale.width.max(self.scene.scale.height));
         let kept = self.lay(tile, false);
         if whole || kept.as_ref().is_ok_and(|stage| self.fits(stage)) {
             return self.within(kept?);
@@ -141,9 +145,10 @@ impl Planner<'_> {
 
     /// The grid that tiles keep to, and how many steps of it the longest side has.
     fn steps(&self) -> (usize, usize) {
-        let Scale { width, height, style_width, style_height, .. } = self.scale;
+        let Scale { width, height, .. } = self.scene.scale;
         let step = grid(deepest(self.config));
-        (step, width.max(height).max(style_width).max(style_height).div_ceil(step))
+        let longest = self.scene.styles.iter().flatten().copied().fold(width.max(height), usize::max);
+        (step, longest.div_ceil(step))
     }
 
     /// The largest tiles that fit, a search by halves; then the smallest that are no more of them.
@@ -171,7 +176,7 @@ impl Planner<'_> {
     fn within(&self, stage: Stage) -> Result<Stage> {
         match self.config.memory {
             Some(available) if bytes(&stage) > available => Err(Error::OutOfMemory {
-                what: format!("{}x{} pixels", self.scale.width, self.scale.height),
+                what: format!("{}x{} pixels", self.scene.scale.width, self.scene.scale.height),
                 needed: bytes(&stage),
                 available,
                 hint: "use a smaller --size or --tile, or grant more with --memory".into(),

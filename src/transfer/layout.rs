@@ -1,12 +1,13 @@
 //! Lays a job out: sizes, buffers and recordings, before a picture is resampled or an engine made.
 
-use super::config::{Config, Init};
+use super::config::Config;
 use super::forecast;
+use super::inputs::Inputs;
 use super::lbfgs::{Parts, Vectors};
-use super::losses::{FeatureTarget, Measure, StyleTarget, terms};
+use super::losses::{FeatureTarget, Measure, Shares, StyleTarget, terms};
 use super::normalize::Normalized;
 use super::optimizer::Optimizer;
-use super::scales::Scale;
+use super::parts::{Part, Scene};
 use super::variation::total_variation;
 use crate::error::{Error, Result};
 use crate::kernel::Scalar;
@@ -16,8 +17,8 @@ use crate::net::tiles::{Tile, grid, tiles};
 use crate::net::vgg19::Tap;
 use crate::ops::adam::{AdamTensors, adam};
 use crate::ops::loss::log_losses;
+use crate::ops::share::gate_image;
 use crate::ops::vector::{average_image, clamp_image};
-use crate::picture::Picture;
 use crate::recording::{Backend, Purpose, Recording, Tensor};
 use crate::weights::Weights;
 
@@ -26,14 +27,17 @@ pub(super) const RING: u32 = 32;
 /// Each tile adds a few dozen launches to the recording; more of them than this is a mistake.
 const MAX_TILES: usize = 4096;
 
-/// One scale before a picture is resampled or an engine made: its buffers, and the recordings for the style's targets,
+/// One scale before a picture is resampled or an engine made: its buffers, and the recordings for the styles' targets,
 /// the content's targets, and one iteration.
 #[derive(Debug)]
 pub(super) struct Stage {
-    pub(super) scale: Scale,
+    pub(super) scene: Scene,
     pub(super) way: Way,
     pub(super) layout: Layout,
-    pub(super) style_pass: Recording,
+    /// One for each style picture, which lies in its bands when the pass runs.
+    pub(super) style_passes: Vec<(Bands, Recording)>,
+    /// What follows from all of them.
+    pub(super) style_end: Recording,
     pub(super) content_pass: Recording,
     /// One iteration of Adam; of L-BFGS the gradient, which an iteration needs once or more.
     pub(super) step: Recording,
@@ -43,73 +47,34 @@ pub(super) struct Stage {
     pub(super) overhead: u64,
 }
 
-/// Every scale of a job, the smallest first, with everything that can be said and refused before any work; and the
-/// style, of which there is one.
-pub(super) fn lay_out<'a>(
+/// Every scale of a job, the smallest first, with everything that can be said and refused before any work.
+pub(super) fn lay_out(
     backend: &dyn Backend,
     weights: &Weights,
-    content: &Picture,
-    styles: &'a [Picture],
+    inputs: &Inputs<'_>,
     config: &Config,
-) -> Result<(Vec<Stage>, &'a Picture)> {
-    let (scales, style) = check_inputs(content, styles, config)?;
-    let stage = |scale| forecast::stage(backend, weights, config, scale);
-    Ok((scales.into_iter().map(stage).collect::<Result<_>>()?, style))
-}
-
-/// Everything that can be refused without the weights.
-pub(super) fn check_inputs<'a>(
-    content: &Picture,
-    styles: &'a [Picture],
-    config: &Config,
-) -> Result<(Vec<Scale>, &'a Picture)> {
-    config.validate()?;
-    let [style] = styles else {
-        return Err(Error::Config {
-            option: "style",
-            what: format!("{} style pictures", styles.len()),
-            hint: "give exactly one".into(),
-        });
-    };
-    let init = if let Init::Picture(picture) = &config.init { Some(("init", picture)) } else { None };
-    for (option, picture) in [("content", content), ("style", style)].into_iter().chain(init) {
-        if !picture.is_consistent() {
-            return Err(Error::Config {
-                option,
-                what: format!("{} samples for {}x{} pixels", picture.rgb.len(), picture.width, picture.height),
-                hint: "give width x height x 3 samples, and sides of at least one pixel".into(),
-            });
-        }
-    }
-    if let Init::Values { height, width, values } = &config.init {
-        let [rows, columns] = config.size.of(content);
-        if [*height, *width] != [rows, columns] || values.len() != rows * columns * 3 {
-            return Err(Error::Config {
-                option: "init",
-                what: format!("values for {width}x{height}, the result has {columns}x{rows}"),
-                hint: "make an array of shape [height, width, 3] in the size of the result".into(),
-            });
-        }
-    }
-    let scales = config.scales(content, style);
-    Ok((scales, style))
+) -> Result<Vec<Stage>> {
+    let stage = |scene| forecast::stage(backend, weights, config, scene);
+    inputs.scenes(config)?.into_iter().map(stage).collect()
 }
 
 impl Stage {
     /// Lays a scale out in a given way. Its overhead is left to be filled in.
-    pub(super) fn new(config: &Config, weights: &Weights, scale: Scale, way: Way) -> Result<Stage> {
-        check_indices(config, &scale, way)?;
-        let mut layout = Layout::new(config, weights, &scale, way)?;
-        let style_pass = layout.style_pass(config, [scale.style_height, scale.style_width])?;
+    pub(super) fn new(config: &Config, weights: &Weights, scene: Scene, way: Way) -> Result<Stage> {
+        check_indices(config, &scene, way)?;
+        let mut layout = Layout::new(config, weights, &scene, way)?;
+        let style_passes = layout.style_passes(config, &scene)?;
+        let style_end = layout.style_end()?;
         let content_pass = layout.content_pass()?;
         let (step, parts) = layout.step(config, config.mean.unwrap_or(weights.mean))?;
-        Ok(Stage { scale, way, layout, style_pass, content_pass, step, parts, overhead: 0 })
+        Ok(Stage { scene, way, layout, style_passes, style_end, content_pass, step, parts, overhead: 0 })
     }
 
     /// Everything that runs.
     pub(super) fn recordings(&self) -> Vec<&Recording> {
         let parts = self.parts.iter().flat_map(Parts::each);
-        [&self.style_pass, &self.content_pass, &self.step].into_iter().chain(parts).collect()
+        let styles = self.style_passes.iter().map(|(_, pass)| pass);
+        styles.chain([&self.style_end, &self.content_pass, &self.step]).chain(parts).collect()
     }
 
     /// Bytes of all buffers.
@@ -128,14 +93,14 @@ pub(super) struct Way {
 }
 
 /// Kernels index with 32 bits: no map may reach 2^32 elements, neither a tile's nor a content target that is kept.
-fn check_indices(config: &Config, scale: &Scale, way: Way) -> Result<()> {
+fn check_indices(config: &Config, scene: &Scene, way: Way) -> Result<()> {
     let elements = |[height, width]: [usize; 2], tap: Tap| {
         let side = |length: usize| length.div_ceil(1 << tap.level()) as u64;
         side(height) * side(width) * tap.channels() as u64
     };
-    let content = [scale.height, scale.width];
+    let content = [scene.scale.height, scene.scale.width];
     let mut largest = 0;
-    for [height, width] in [content, [scale.style_height, scale.style_width]] {
+    for [height, width] in [content].into_iter().chain(scene.styles.iter().copied()) {
         let count = way.tile.map_or(1, |tile| height.div_ceil(tile).saturating_mul(width.div_ceil(tile)));
         if count > MAX_TILES {
             return Err(Error::Config {
@@ -183,25 +148,33 @@ pub(super) struct Layout {
     /// The running average of the pictures, and the weight of each.
     pub(super) average: Option<(Bands, Tensor)>,
     pub(super) counter: Tensor,
-    pub(super) style_image: Option<Bands>,
     /// The content picture, where its features are computed anew for every tile.
     pub(super) content_image: Option<Bands>,
     way: Way,
     pub(super) names: Vec<String>,
     measure: Measure,
+    /// Part by part, those of every style layer.
     pub(super) targets: Vec<StyleTarget>,
+    /// What the parts have of every level's maps.
+    pub(super) shares: Vec<Shares>,
+    /// Where the picture may move: one for each of its bands, none where it may move everywhere.
+    pub(super) gates: Vec<Tensor>,
     pub(super) contents: Vec<FeatureTarget>,
 }
 
 impl Layout {
-    fn new(config: &Config, weights: &Weights, scale: &Scale, way: Way) -> Result<Layout> {
+    fn new(config: &Config, weights: &Weights, scene: &Scene, way: Way) -> Result<Layout> {
+        let scale = &scene.scale;
         let (height, width) = (scale.height, scale.width);
         let mut work = Workspace::default();
         let measure = Measure::new(config, weights.activation_unit);
         let mut network = Network::new(&mut work, weights, config.depth(), config.pooling)?;
         (network.edge, network.pooling_scale) = (config.edge, config.pooling_scale);
         let mut names: Vec<String> = config.content_layers.iter().map(|(tap, _)| format!("content/{tap}")).collect();
-        names.extend(config.style_layers.iter().map(|(tap, _)| format!("style/{tap}")));
+        for part in 1..=scene.parts.len() {
+            let style = if part == 1 { "style".to_string() } else { format!("style {part}") };
+            names.extend(config.style_layers.iter().map(|(tap, _)| format!("{style}/{tap}")));
+        }
         if config.tv_weight > 0.0 {
             names.push("tv".into());
         }
@@ -229,7 +202,20 @@ impl Layout {
         };
         let contents = config.content_layers.iter().map(content).collect();
         let counter = work.table.tensor("step", Scalar::U32, &[1], Purpose::Image);
-        let (style_image, targets) = (None, Vec::new());
+        let mut shares = Vec::new();
+        let mut targets = Vec::new();
+        for part in scene.parts.iter() {
+            let own = part_shares(&mut work, config, part, &tiles);
+            let target = |(tap, _): &(Tap, f32)| {
+                let shares = own.iter().find(|(level, _)| *level == tap.level()).map(|(_, shares)| shares.clone());
+                StyleTarget::new(&mut work, *tap, measure, shares)
+            };
+            targets.extend(config.style_layers.iter().map(target));
+            shares.extend(own.into_iter().map(|(_, shares)| shares));
+        }
+        let gated = image.tensors().iter().filter(|_| scene.paint.is_some());
+        let gates =
+            gated.map(|band| work.table.tensor("gate", Scalar::F32, &band.shape[..2], Purpose::Image)).collect();
         Ok(Layout {
             work,
             network,
@@ -241,29 +227,45 @@ impl Layout {
             state,
             average,
             counter,
-            style_image,
             content_image,
             way,
             names,
             measure,
             targets,
+            shares,
+            gates,
             contents,
         })
     }
 
-    /// Measures the style picture.
-    fn style_pass(&mut self, config: &Config, [height, width]: [usize; 2]) -> Result<Recording> {
-        let mut recording = Recording::new("style targets");
-        let tiles = tiles_for(config, self.way, height, width);
-        let target = |(tap, _): &(Tap, f32)| StyleTarget::new(&mut self.work, *tap, &tiles, self.measure);
-        let targets: Vec<StyleTarget> = config.style_layers.iter().map(target).collect();
-        let terms: Vec<&dyn TapTerm> = targets.iter().map(|target| target as &dyn TapTerm).collect();
+    /// Measures every style picture in turn, in its own size and tiles, and adds what it has to the targets of its part.
+    fn style_passes(&mut self, config: &Config, scene: &Scene) -> Result<Vec<(Bands, Recording)>> {
+        let layers = config.style_layers.len();
+        let mut passes = Vec::new();
         // In the buffers of the picture, which is written later.
-        let size = [height, width];
-        let image = self.image.lend(&mut self.work.table, "style image", size, Purpose::Image, config.max_buffer);
-        self.network.record_forward(&mut self.work, &mut recording, &image, &tiles, &terms)?;
-        self.style_image = Some(image);
-        self.targets = targets;
+        let mut room = self.image.clone();
+        for (style, &[height, width]) in scene.styles.iter().enumerate() {
+            let mut recording = Recording::new("style targets");
+            let tiles = tiles_for(config, self.way, height, width);
+            let (part, weight) = scene.place(style).unwrap_or((0, 1.0));
+            let targets = self.targets.iter().skip(part * layers).take(layers);
+            let shares: Vec<_> = targets.map(|target| target.share(&tiles, weight)).collect();
+            let terms: Vec<&dyn TapTerm> = shares.iter().map(|share| share as &dyn TapTerm).collect();
+            let size = [height, width];
+            let image = room.lend(&mut self.work.table, "style image", size, Purpose::Image, config.max_buffer);
+            self.network.record_forward(&mut self.work, &mut recording, &image, &tiles, &terms)?;
+            if image.tensors().len() > room.tensors().len() {
+                room = image.clone();
+            }
+            passes.push((image, recording));
+        }
+        Ok(passes)
+    }
+
+    /// What follows from the styles' statistics.
+    fn style_end(&mut self) -> Result<Recording> {
+        let mut recording = Recording::new("style roots");
+        self.targets.iter().try_for_each(|target| target.finish(&mut self.work, &mut recording))?;
         Ok(recording)
     }
 
@@ -335,6 +337,8 @@ impl Layout {
             let picture = (&self.image, &self.d_image);
             total_variation(&mut self.work, &mut recording, config, picture, (&self.losses, terms.len()))?;
         }
+        let gated = self.gates.iter().zip(self.d_image.tensors());
+        gated.into_iter().try_for_each(|(gate, d_image)| gate_image(&mut recording, gate, d_image))?;
         Ok(recording)
     }
 
@@ -348,7 +352,9 @@ impl Layout {
         let norms = self.work.table.tensor("norms", Scalar::F32, &[terms.len().max(1)], Purpose::Reduction);
         recording.clear(norms.buffer);
         let content = config.content_layers.iter().map(|(_, weight)| weight * config.content_weight);
-        let weights = content.chain(config.style_weights());
+        let style = config.style_weights().into_iter().cycle().zip(&self.targets);
+        // A part's gradient has its area in it.
+        let weights = content.chain(style.map(|(weight, target)| (f64::from(weight) * target.area()) as f32));
         let normalized = |(slot, (inner, weight)): (usize, (Box<dyn TapTerm>, f32))| -> Box<dyn TapTerm> {
             let losses = (slot == 0).then(|| self.losses.clone());
             // Its gradient is zero: whatever it is divided by.
@@ -364,6 +370,16 @@ pub(super) fn bounds(mean: [f32; 3]) -> [[f32; 3]; 2] {
     [mean.map(|mean| -mean), mean.map(|mean| 255.0 - mean)]
 }
 
+/// What a part has of the maps of each level that a style layer lies on; nothing where it is the whole picture.
+fn part_shares(work: &mut Workspace, config: &Config, part: &Part, tiles: &[Tile]) -> Vec<(usize, Shares)> {
+    let mut shares: Vec<(usize, Shares)> = Vec::new();
+    for level in config.style_layers.iter().map(|(tap, _)| tap.level()) {
+        let new = part.levels.get(level).filter(|_| shares.iter().all(|(other, _)| *other != level));
+        shares.extend(new.map(|values| (level, Shares::new(work, "share", level, values, tiles))));
+    }
+    shares
+}
+
 fn tiles_for(config: &Config, way: Way, height: usize, width: usize) -> Vec<Tile> {
     let deepest = deepest(config);
     tiles(height, width, way.tile, deepest.radius(), [1 << deepest.level(), grid(deepest)])
@@ -376,15 +392,18 @@ pub(super) fn deepest(config: &Config) -> Tap {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use super::super::scales::Scale;
     use super::*;
 
     #[test]
     fn a_map_too_large_to_index_is_refused_before_anything_is_allocated() {
         let config = Config::default();
         let check = |tile, recompute, side| {
-            let (style_width, style_height) = (8, 8);
-            let scale = Scale { index: 0, width: side, height: side, style_width, style_height, iterations: 1 };
-            check_indices(&config, &scale, Way { tile, recompute })
+            let scale = Scale { index: 0, width: side, height: side, iterations: 1 };
+            let scene = Scene { scale, styles: vec![[8, 8]], parts: Arc::new([]), paint: None };
+            check_indices(&config, &scene, Way { tile, recompute })
         };
         let (whole, tiled) = (None, Some(512));
         assert!(check(whole, false, 8191).is_ok());

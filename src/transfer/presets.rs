@@ -151,7 +151,8 @@ fn article() -> Config {
     Config {
         size: Size::Exact(224, 224),
         style_size: Some(Size::Exact(224, 224)),
-        style_scale: 1.0,
+        style_scale: vec![1.0],
+        style_blend_weights: Vec::new(),
         content_layers: layers(&["relu1_2"]),
         style_layers: layers(&["relu1_2", "relu2_2", "relu3_2"]),
         content_weight: 1.0,
@@ -176,6 +177,7 @@ fn article() -> Config {
         ema: 0.0,
         normalize_gradients: false,
         init: Init::Noise,
+        init_noise: 0.0,
         seed: 0,
         mean: Some([128.0; 3]),
         orientation: Orientation::Article,

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use super::checkpoint::Checkpoint;
 use super::config::Config;
 use super::forecast::{Anywhere, Plan};
-use super::layout::{RING, check_inputs, lay_out};
+use super::inputs::Inputs;
+use super::layout::{RING, lay_out};
+use super::report::Report;
 use super::rig::{Kept, Rig};
 use super::scales::Scale;
 use super::stage::{Carry, Queue, Running, without_padding};
-use super::studio::Sizes;
+use super::studio::{Network, Sizes};
 use crate::error::{Error, Result};
 use crate::picture::{Filter, Picture, resampled};
 use crate::recording::{Backend, BufferTable, Ledger, Recording, Submissions};
@@ -22,28 +24,6 @@ use crate::weights::Weights;
 const RUNAWAY: f32 = 1e6;
 /// Batches of iterations grow until one takes about this long: often enough to stay responsive.
 const BATCH: Duration = Duration::from_millis(100);
-
-/// What an iteration found, before it changed the picture.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// From 0, through all scales.
-    pub iteration: u32,
-    /// The scale that it belongs to.
-    pub scale: Scale,
-    /// Sum of all terms.
-    pub total_loss: f64,
-    /// Since the run was set up.
-    pub elapsed: Duration,
-    names: Arc<[String]>,
-    values: Vec<f32>,
-}
-
-impl Report {
-    /// Every term with its weight in it: `content/relu1_2`, `style/relu2_2`, `tv`.
-    pub fn terms(&self) -> impl Iterator<Item = (&str, f32)> {
-        self.names.iter().map(String::as_str).zip(self.values.iter().copied())
-    }
-}
 
 /// A style transfer on one engine. Dropping it frees everything it holds.
 #[derive(Debug)]
@@ -73,7 +53,7 @@ impl StyleTransfer {
     /// the start. Where the device has no room for the largest scale, it is laid out in smaller tiles, and
     /// [`StyleTransfer::notes`] says so.
     ///
-    /// `weights` must reach down to [`Config::depth`]. Exactly one style picture is supported so far.
+    /// `weights` must reach down to [`Config::depth`]. Several styles are blended; for masks see [`StyleTransfer::with`].
     ///
     /// # Errors
     /// [`Error::OutOfMemory`] where no smaller tile helps, [`Error::DeviceLost`] where the device is lost twice.
@@ -84,23 +64,33 @@ impl StyleTransfer {
         styles: &[Picture],
         config: Config,
     ) -> Result<StyleTransfer> {
-        let weights = Arc::new(config.orientation.turn(weights.clone()));
-        StyleTransfer::sharing(backend, weights, (content, styles), config, &mut Sizes::default())
+        StyleTransfer::with(backend, weights, &Inputs::new(content, styles), config)
     }
 
-    /// [`StyleTransfer::new`] with weights that are turned already, and with pictures resampled for jobs before.
+    /// [`StyleTransfer::new`] with all that a run can be given: masks that say where each style goes and what is painted
+    /// at all, and styles' targets from earlier runs.
+    pub fn with(
+        backend: &dyn Backend,
+        weights: &Weights,
+        inputs: &Inputs<'_>,
+        config: Config,
+    ) -> Result<StyleTransfer> {
+        let network = Network::of(weights, &config);
+        StyleTransfer::sharing(backend, &network, inputs, config, &mut Sizes::default())
+    }
+
+    /// [`StyleTransfer::with`] a network that is ready, and with pictures resampled for jobs before.
     pub(super) fn sharing(
         backend: &dyn Backend,
-        weights: Arc<Weights>,
-        (content, styles): (&Picture, &[Picture]),
+        network: &Network,
+        inputs: &Inputs<'_>,
         config: Config,
         sizes: &mut Sizes,
     ) -> Result<StyleTransfer> {
-        let (stages, style) = lay_out(backend, &weights, content, styles, &config)?;
-        let scales = stages.iter().map(|stage| stage.scale).collect();
+        let stages = lay_out(backend, &network.weights, inputs, &config)?;
+        let scales = stages.iter().map(|stage| stage.scene.scale).collect();
         let names = stages.first().map(|stage| stage.layout.names.clone()).unwrap_or_default();
-        let mean = config.mean.unwrap_or(weights.mean);
-        let queue = Queue::new(stages, weights, (content, style), &config, sizes);
+        let (queue, mean) = (Queue::new(stages, network, inputs, sizes), network.mean);
         let mut rig = Rig::new(backend.engine()?, queue, config);
         rig.attempt(Rig::check_room)?;
         let running = rig.attempt(|rig| rig.begin(0, 0, None))?;
@@ -124,7 +114,7 @@ impl StyleTransfer {
     /// Refuses what [`StyleTransfer::new`] would refuse whatever the weights and the device: settings, sizes, the number
     /// of styles.
     pub fn check(content: &Picture, styles: &[Picture], config: &Config) -> Result<()> {
-        check_inputs(content, styles, config).map(drop)
+        Inputs::new(content, styles).check(config)
     }
 
     /// What every scale's iterations would run and the buffers they need, the smallest scale first, without a device.
@@ -141,8 +131,7 @@ impl StyleTransfer {
         styles: &[Picture],
         config: &Config,
     ) -> Result<Vec<Plan>> {
-        let (stages, _) = lay_out(backend, weights, content, styles, config)?;
-        Ok(stages.into_iter().map(Plan::of).collect())
+        Inputs::new(content, styles).plan_on(backend, weights, config)
     }
 
     /// Runs up to `limit` further iterations, as many as fit in about 100 ms and at least one, and reports each. All are
@@ -282,7 +271,7 @@ impl StyleTransfer {
         if self.left.is_none() && self.running.size() == [height, width] {
             let mut rgb = Vec::with_capacity(width * height * 3);
             self.each_value(|values, mean| rgb.extend(without_padding(values, mean)))?;
-            return Ok(Picture { width, height, rgb });
+            return Ok(self.rig.queue.composed(Picture { width, height, rgb }));
         }
         let values = match &self.left {
             Some(left) => left.image.clone(),
@@ -397,7 +386,8 @@ impl StyleTransfer {
     fn picture(&self, values: &[f32], size: [usize; 2]) -> Picture {
         let (width, height) = self.size();
         let values = resampled(values, size, [height, width], 4, Filter::Bicubic);
-        Picture { width, height, rgb: without_padding(&values, self.mean).collect() }
+        let rgb = without_padding(&values, self.mean).collect();
+        self.rig.queue.composed(Picture { width, height, rgb })
     }
 
     /// What was done since the last call about failures that the run survived, in sentences for people: smaller tiles
@@ -445,7 +435,8 @@ impl StyleTransfer {
         Ok(())
     }
 
-    /// Gradient of the loss with respect to the picture at the last iteration, `[H, W, 3]` in the size of its scale.
+    /// Gradient of the loss with respect to the picture at the last iteration, `[H, W, 3]` in the size of its scale; zero
+    /// where nothing is painted.
     pub fn gradient(&mut self) -> Result<Vec<f32>> {
         if self.left.is_some() {
             // The scale that could not begin has taken the buffers.

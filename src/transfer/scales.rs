@@ -13,10 +13,6 @@ pub struct Scale {
     pub width: usize,
     /// Rows of the picture that is made.
     pub height: usize,
-    /// Pixels in a row of the style picture.
-    pub style_width: usize,
-    /// Rows of the style picture.
-    pub style_height: usize,
     /// Number of steps.
     pub iterations: u32,
 }
@@ -24,7 +20,7 @@ pub struct Scale {
 impl Config {
     /// The scales of a run, the smallest first; the last one has the size of the result. There is one without
     /// [`Config::min_scale`], or where the result is no larger than that.
-    pub fn scales(&self, content: &Picture, style: &Picture) -> Vec<Scale> {
+    pub fn scales(&self, content: &Picture) -> Vec<Scale> {
         let end = self.size.of(content);
         let longest = end[0].max(end[1]);
         let sides = sides(self.min_scale.unwrap_or(longest), longest, self.scale_factor);
@@ -33,13 +29,18 @@ impl Config {
                 true => end,
                 false => end.map(|length| ((length as f64 * side as f64 / longest as f64).round() as usize).max(1)),
             };
-            let longest = height.max(width) as f32 * self.style_scale;
-            let style_size = self.style_size.unwrap_or(Size::Longest((longest.round() as usize).max(1)));
-            let [style_height, style_width] = style_size.of(style);
             let iterations = self.first_iterations.filter(|_| index == 0).unwrap_or(self.iterations);
-            Scale { index, width, height, style_width, style_height, iterations }
+            Scale { index, width, height, iterations }
         };
         sides.into_iter().enumerate().map(scale).collect()
+    }
+
+    /// Height and width that the style picture of this index gets at a scale.
+    pub(super) fn style_size(&self, scale: &Scale, index: usize, style: &Picture) -> [usize; 2] {
+        // One for all, or one for each.
+        let factor = self.style_scale.get(index).or(self.style_scale.first()).copied().unwrap_or(1.0);
+        let longest = scale.height.max(scale.width) as f32 * factor;
+        self.style_size.unwrap_or(Size::Longest((longest.round() as usize).max(1))).of(style)
     }
 }
 
@@ -95,29 +96,22 @@ mod tests {
             first_iterations: Some(30),
             ..Config::default()
         };
-        let scales = config.scales(&picture(640, 427), &picture(100, 300));
-        let found: Vec<_> = scales
-            .iter()
-            .map(|s| (s.index, [s.width, s.height], [s.style_width, s.style_height], s.iterations))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                (0, [64, 43], [21, 64], 30),
-                (1, [128, 86], [43, 128], 10),
-                // 256 / 640 of 427 is 170.8.
-                (2, [256, 171], [85, 256], 10),
-            ]
-        );
-        let doubled = Config { style_scale: 2.0, ..config.clone() };
-        let longest: Vec<usize> =
-            doubled.scales(&picture(640, 427), &picture(100, 300)).iter().map(|s| s.style_height).collect();
-        assert_eq!(longest, [128, 256, 300], "never enlarged");
+        let content = picture(640, 427);
+        let sizes = |config: &Config, index: usize| -> Vec<[usize; 2]> {
+            config.scales(&content).iter().map(|scale| config.style_size(scale, index, &picture(100, 300))).collect()
+        };
+        let scales = config.scales(&content);
+        let found: Vec<_> = scales.iter().map(|s| (s.index, [s.width, s.height], s.iterations)).collect();
+        // 256 / 640 of 427 is 170.8.
+        assert_eq!(found, [(0, [64, 43], 30), (1, [128, 86], 10), (2, [256, 171], 10)]);
+        assert_eq!(sizes(&config, 0), [[64, 21], [128, 43], [256, 85]]);
+        let each = Config { style_scale: vec![0.5, 2.0], ..config.clone() };
+        assert_eq!(sizes(&each, 0), [[32, 11], [64, 21], [128, 43]]);
+        assert_eq!(sizes(&each, 1), [[128, 43], [256, 85], [300, 100]], "never enlarged");
         let fixed = Config { style_size: Some(Size::Exact(9, 7)), size: Size::Exact(100, 1), ..config.clone() };
-        for scale in fixed.scales(&picture(640, 427), &picture(100, 300)) {
-            assert_eq!((scale.height, scale.style_width, scale.style_height), (1, 9, 7));
-        }
-        let small = config.scales(&picture(60, 64), &picture(8, 8));
+        assert!(fixed.scales(&content).iter().all(|scale| scale.height == 1));
+        assert!(sizes(&fixed, 0).iter().all(|size| *size == [7, 9]));
+        let small = config.scales(&picture(60, 64));
         assert_eq!((small.len(), small[0].width, small[0].iterations), (1, 60, 30), "one scale is the first one");
     }
 }

@@ -5,17 +5,20 @@ use std::sync::Arc;
 use super::checkpoint::digest;
 use super::config::{Config, Init};
 use super::forecast::keeps_little;
-use super::layout::{Layout, RING, Stage, State, Way, bounds};
+use super::inputs::Inputs;
+use super::layout::{Layout, RING, Stage, State, Way};
 use super::lbfgs::{Lbfgs, Memory, Vectors};
-use super::noise::normal;
+use super::losses::StyleTarget;
 use super::optimizer::AdamForm;
+use super::parts::Part;
 use super::scales::Scale;
-use super::studio::Sizes;
+use super::start::{clamped, composed, hold, hold_content, start_values, write_picture, write_values};
+use super::studio::{Network, Sizes};
+use super::targets::StyleTargets;
 use crate::error::{Error, Result};
 use crate::net::bands::Bands;
 use crate::picture::{Filter, Picture, resampled};
 use crate::recording::{BufferTable, Engine, Program, Recording, Tensor};
-use crate::weights::Weights;
 
 /// What one scale leaves to the next: `[H, W, 4]` each, as in the engine's buffers.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ pub(super) struct Carry {
 struct Prepared {
     stage: Stage,
     content: Picture,
-    style: Arc<Picture>,
+    styles: Vec<Arc<Picture>>,
 }
 
 /// Every scale and what it needs. Pictures are resampled beforehand from the ones given, which may be large. All stays
@@ -40,9 +43,8 @@ struct Prepared {
 #[derive(Debug)]
 pub(super) struct Queue {
     scales: Vec<Prepared>,
-    /// Turned as [`Config::orientation`] says.
-    weights: Arc<Weights>,
-    mean: [f32; 3],
+    network: Network,
+    targets: Option<StyleTargets>,
 }
 
 /// The scale that is at work.
@@ -70,20 +72,16 @@ enum Method {
 }
 
 impl Queue {
-    /// `weights` are turned already; `sizes` are where the style is resampled.
-    pub(super) fn new(
-        stages: Vec<Stage>,
-        weights: Arc<Weights>,
-        (content, style): (&Picture, &Picture),
-        config: &Config,
-        sizes: &mut Sizes,
-    ) -> Queue {
-        let prepared = |stage: Stage| {
-            let Scale { width, height, style_width, style_height, .. } = stage.scale;
-            let (content, style) = (content.resized(width, height), sizes.get(style, style_width, style_height));
-            Prepared { stage, content, style }
+    /// `sizes` are where the styles are resampled.
+    pub(super) fn new(stages: Vec<Stage>, network: &Network, inputs: &Inputs<'_>, sizes: &mut Sizes) -> Queue {
+        let mut prepared = |stage: Stage| {
+            let Scale { width, height, .. } = stage.scene.scale;
+            let wanted = inputs.styles.iter().zip(&stage.scene.styles);
+            let styles = wanted.map(|(style, [height, width])| sizes.get(style, *width, *height)).collect();
+            Prepared { content: inputs.content.resized(width, height), styles, stage }
         };
-        Queue { scales: stages.into_iter().map(prepared).collect(), mean: config.mean.unwrap_or(weights.mean), weights }
+        let scales = stages.into_iter().map(&mut prepared).collect();
+        Queue { scales, network: network.clone(), targets: inputs.targets.clone() }
     }
 
     /// Number of scales.
@@ -91,15 +89,37 @@ impl Queue {
         self.scales.len()
     }
 
-    /// Digests of the pictures at every scale, and of the weights.
-    pub(super) fn digests(&self) -> [(&'static str, String); 3] {
-        let pictures = |of: fn(&Prepared) -> &Picture| digest(self.scales.iter().map(|scale| &of(scale).rgb[..]));
-        let weights = self.weights.convs.iter().flat_map(|conv| [&conv.kernel[..], &conv.bias[..]]);
+    /// Digests of the pictures and masks at every scale, and of the weights.
+    pub(super) fn digests(&self) -> [(&'static str, String); 5] {
+        let scales = || self.scales.iter();
+        let places = scales().flat_map(|scale| scale.stage.scene.parts.iter().map(Part::digest)).collect::<String>();
+        let paint = scales().filter_map(|scale| scale.stage.scene.paint.as_ref()).map(|mask| &mask.values[..]);
         [
-            ("content picture", pictures(|scale| &scale.content)),
-            ("style picture", pictures(|scale| &scale.style)),
-            ("network", digest(weights.chain([&self.mean[..]]))),
+            ("content picture", digest(scales().map(|scale| &scale.content.rgb[..]))),
+            ("style picture", digest(scales().flat_map(|scale| &scale.styles).map(|style| &style.rgb[..]))),
+            ("style mask", digest([&places.bytes().map(f32::from).collect::<Vec<_>>()[..]])),
+            ("content mask", digest(paint)),
+            ("network", self.network.digest()),
         ]
+    }
+
+    /// What the targets of a scale are kept by: all that their bits depend on.
+    fn targets_key(&self, engine: &dyn Engine, config: &Config, Prepared { stage, styles, .. }: &Prepared) -> String {
+        let parts: Vec<_> = stage.scene.parts.iter().map(|part| &part.styles).collect();
+        let styles = styles.iter().map(|style| digest([&[style.width as f32][..], &style.rgb[..]]));
+        let layers: Vec<_> = config.style_layers.iter().map(|(tap, _)| tap.to_string()).collect();
+        let Config { style_loss, pooling, pooling_scale, edge, max_buffer, .. } = config;
+        let (network, unit) = (self.network.digest(), self.network.weights.activation_unit);
+        let how = (style_loss, pooling, pooling_scale, edge, max_buffer, stage.way.tile, config.depth());
+        format!("{} {network} {unit} {how:?} {layers:?} {parts:?} {}", engine.describe(), styles.collect::<String>())
+    }
+
+    /// The picture that a run gives: painted over the content, in the size of the result.
+    pub(super) fn composed(&self, painted: Picture) -> Picture {
+        match self.scales.last() {
+            Some(Prepared { stage, content, .. }) => composed(painted, content, stage.scene.paint.as_deref()),
+            None => painted,
+        }
     }
 
     /// How a scale is laid out.
@@ -115,7 +135,8 @@ impl Queue {
     /// Lays a scale out in another way, if that keeps less than `bytes` and no large content target.
     pub(super) fn lay_out_again(&mut self, scale: usize, config: &Config, way: Way, bytes: u64) -> bool {
         let Some(prepared) = self.scales.get_mut(scale) else { return false };
-        let Ok(stage) = Stage::new(config, &self.weights, prepared.stage.scale, way) else { return false };
+        let scene = prepared.stage.scene.clone();
+        let Ok(stage) = Stage::new(config, &self.network.weights, scene, way) else { return false };
         let less = stage.bytes() < bytes && keeps_little(&stage, config);
         if less {
             prepared.stage = Stage { overhead: prepared.stage.overhead, ..stage };
@@ -145,10 +166,10 @@ impl Queue {
             return Err(Error::Kernel { kernel: "transfer".into(), what: "no scale is left".into() });
         };
         let method = self.load(engine, config, next, (first, left))?;
-        let Stage { scale, layout, step: recording, .. } = &next.stage;
+        let Stage { scene, layout, step: recording, .. } = &next.stage;
         let Layout { work, image, d_image, average, counter, .. } = layout;
         Ok(Running {
-            scale: *scale,
+            scale: scene.scale,
             table: work.table.clone(),
             recording: recording.clone(),
             image: image.clone(),
@@ -164,24 +185,30 @@ impl Queue {
         &self,
         engine: &mut dyn Engine,
         config: &Config,
-        Prepared { stage, content, style }: &Prepared,
+        prepared: &Prepared,
         (first, left): (u32, Option<&Carry>),
     ) -> Result<Method> {
-        let Stage { scale, layout, style_pass, content_pass, step, parts, .. } = stage;
+        let Prepared { stage, content, .. } = prepared;
+        let Stage { scene, layout, content_pass, step, parts, .. } = stage;
         engine.allocate(&layout.work.table)?;
-        layout.network.upload(engine, &self.weights)?;
-        if let Some(style_image) = &layout.style_image {
-            write_picture(engine, style_image, style, self.mean)?;
+        layout.network.upload(engine, &self.network.weights)?;
+        layout.shares.iter().try_for_each(|shares| shares.upload(engine))?;
+        if let Some(paint) = &scene.paint {
+            let mut rest = &paint.values[..];
+            for gate in &layout.gates {
+                let (own, after) = rest.split_at(gate.len());
+                engine.write(gate.buffer, own)?;
+                rest = after;
+            }
         }
-        let style_pass = engine.prepare(style_pass)?;
-        engine.run(style_pass, 1)?;
+        self.style_targets(engine, config, prepared)?;
         // Measured now, from the buffers that later hold the result, or in every iteration from its own.
-        write_picture(engine, layout.content_image.as_ref().unwrap_or(&layout.image), content, self.mean)?;
+        write_picture(engine, layout.content_image.as_ref().unwrap_or(&layout.image), content, self.network.mean)?;
         let content_pass = engine.prepare(content_pass)?;
         engine.run(content_pass, 1)?;
-        self.start(engine, config, layout, left, content)?;
+        self.start(engine, config, prepared, left)?;
         if let Some((_, weights)) = &layout.average {
-            engine.write(weights.buffer, &average_weights(config.ema, scale.iterations))?;
+            engine.write(weights.buffer, &average_weights(config.ema, scene.scale.iterations))?;
         }
         let step = engine.prepare(step)?;
         match (&layout.state, parts) {
@@ -191,7 +218,7 @@ impl Queue {
             }
             (State::Adam { m, v, schedule }, _) => {
                 let before = if config.keep_moments { first } else { 0 };
-                engine.write(schedule.buffer, &schedule_values(config, before, scale.iterations))?;
+                engine.write(schedule.buffer, &schedule_values(config, before, scene.scale.iterations))?;
                 Ok(Method::Adam { step, ring: layout.ring.clone(), m: m.clone(), v: v.clone() })
             }
             (State::Lbfgs(_), None) => {
@@ -200,45 +227,79 @@ impl Queue {
         }
     }
 
-    /// Writes the picture to start from, and the moments if they are kept.
+    /// Measures the styles, or takes what an earlier run has found.
+    fn style_targets(&self, engine: &mut dyn Engine, config: &Config, prepared: &Prepared) -> Result<()> {
+        let Prepared { stage, styles, .. } = prepared;
+        let tensors = || stage.layout.targets.iter().flat_map(StyleTarget::tensors);
+        let kept = self.targets.as_ref().map(|targets| (targets, self.targets_key(engine, config, prepared)));
+        let known = kept.as_ref().and_then(|(targets, key)| targets.get(key));
+        if let Some(values) = &known {
+            for (tensor, values) in tensors().zip(values.iter()) {
+                engine.write(tensor.buffer, values)?;
+            }
+        } else {
+            for ((image, pass), style) in stage.style_passes.iter().zip(styles) {
+                write_picture(engine, image, style, self.network.mean)?;
+                let pass = engine.prepare(pass)?;
+                engine.run(pass, 1)?;
+            }
+        }
+        if let (None, Some((targets, key))) = (known, kept) {
+            targets.keep(key, tensors().map(|tensor| engine.read(tensor.buffer)).collect::<Result<_>>()?);
+        }
+        let end = engine.prepare(&stage.style_end)?;
+        engine.run(end, 1)
+    }
+
+    /// Writes the picture to start from, and the moments if they are kept. What is not painted is the content, and stays it.
     fn start(
         &self,
         engine: &mut dyn Engine,
         config: &Config,
-        layout: &Layout,
+        Prepared { stage, content, styles }: &Prepared,
         left: Option<&Carry>,
-        content: &Picture,
     ) -> Result<()> {
+        let (layout, paint) = (&stage.layout, stage.scene.paint.as_deref());
         let to = [Some(&layout.image), layout.average.as_ref().map(|(average, _)| average)];
-        let Some(left) = left else {
-            for to in to.into_iter().flatten() {
-                if config.init == Init::Content {
-                    write_picture(engine, to, content, self.mean)?;
-                } else {
-                    write_values(engine, to, &start_values(config, content, self.mean))?;
-                }
-            }
-            return Ok(());
-        };
         let size = [content.height, content.width];
-        let to_size = |values: &[f32], filter| resampled(values, left.size, size, 4, filter);
-        let mut image = to_size(&left.image, Filter::Bicubic);
-        if config.clamp {
-            // A cubic overshoots.
-            let [lower, upper] = bounds(self.mean);
-            for pixel in image.chunks_exact_mut(4) {
-                pixel.iter_mut().zip(lower).zip(upper).for_each(|((value, lower), upper)| {
-                    *value = value.max(lower).min(upper);
-                });
+        let to_size = |values: &[f32], from, filter| resampled(values, from, size, 4, filter);
+        let mut image = match left {
+            None if config.init == Init::Content && config.init_noise == 0.0 => {
+                return to
+                    .into_iter()
+                    .flatten()
+                    .try_for_each(|to| write_picture(engine, to, content, self.network.mean));
             }
-        }
+            None => {
+                let total: f32 = config.style_blend_weights.iter().sum();
+                let weight = |at: usize| match config.style_blend_weights.get(at) {
+                    Some(weight) => f64::from(*weight) / f64::from(total),
+                    None => 1.0 / styles.len() as f64,
+                };
+                let styles: Vec<_> =
+                    styles.iter().enumerate().map(|(at, style)| (style.as_ref(), weight(at))).collect();
+                start_values(config, content, &styles, self.network.mean)
+            }
+            Some(left) => {
+                let mut image = to_size(&left.image, left.size, Filter::Bicubic);
+                if config.clamp {
+                    clamped(&mut image, self.network.mean);
+                }
+                image
+            }
+        };
+        hold_content(paint, &mut image, content, self.network.mean);
         for to in to.into_iter().flatten() {
             write_values(engine, to, &image)?;
         }
-        if let (Some([m, v]), State::Adam { m: to_m, v: to_v, .. }) = (&left.moments, &layout.state) {
-            write_values(engine, to_m, &to_size(m, Filter::Bicubic))?;
+        let moments = left.and_then(|left| Some((left.size, left.moments.as_ref()?)));
+        if let (Some((from, [m, v])), State::Adam { m: to_m, v: to_v, .. }) = (moments, &layout.state) {
             // A second moment is not negative; a straight line between two of them is not either.
-            write_values(engine, to_v, &to_size(v, Filter::Bilinear))?;
+            for (values, to, filter) in [(m, to_m, Filter::Bicubic), (v, to_v, Filter::Bilinear)] {
+                let mut values = to_size(values, from, filter);
+                hold(paint, &mut values, |_| [0.0; 4]);
+                write_values(engine, to, &values)?;
+            }
         }
         Ok(())
     }
@@ -319,39 +380,9 @@ impl Running {
     }
 }
 
-/// `[H, W, 3]` minus the mean, as `[H, W, 4]` with a zero in the fourth channel.
-fn padded_pixels(rgb: &[f32], mean: [f32; 3]) -> Vec<f32> {
-    rgb.chunks_exact(3).flat_map(|p| [p[0] - mean[0], p[1] - mean[1], p[2] - mean[2], 0.0]).collect()
-}
-
 /// `[H, W, 4]` plus the mean as RGB.
 pub(super) fn without_padding(values: &[f32], mean: [f32; 3]) -> impl Iterator<Item = f32> {
     values.chunks_exact(4).flat_map(move |p| [0, 1, 2].map(|c| p[c] + mean[c]))
-}
-
-/// Writes a picture minus the mean.
-fn write_picture(engine: &mut dyn Engine, to: &Bands, picture: &Picture, mean: [f32; 3]) -> Result<()> {
-    let row = 3 * picture.width;
-    to.write(engine, |rows| padded_pixels(&picture.rgb[rows.start * row..rows.end * row], mean))
-}
-
-/// Writes values `[H, W, 4]`.
-pub(super) fn write_values(engine: &mut dyn Engine, to: &Bands, values: &[f32]) -> Result<()> {
-    let row = 4 * to.size()[1];
-    to.write(engine, |rows| values[rows.start * row..rows.end * row].to_vec())
-}
-
-/// The start as `[H, W, 4]`; its size has been checked.
-fn start_values(config: &Config, content: &Picture, mean: [f32; 3]) -> Vec<f32> {
-    let size @ [height, width] = [content.height, content.width];
-    match &config.init {
-        Init::Content => padded_pixels(&content.rgb, mean),
-        Init::Noise => padded_pixels(&normal(config.seed, height * width * 3), [0.0; 3]),
-        Init::Picture(picture) => padded_pixels(&picture.resized(width, height).rgb, mean),
-        Init::Values { height, width, values } => {
-            padded_pixels(&resampled(values, [*height, *width], size, 3, Filter::Bicubic), [0.0; 3])
-        }
-    }
 }
 
 /// `(rate, epsilon)` of `count` iterations after the first `before`, in double precision: see `shaders/adam.wgsl`.

@@ -145,10 +145,10 @@ fn ctrl_c_in_a_batch_ends_it_with_the_picture_at_work_and_resume_goes_on_with_th
     for name in ["a.png", "b.png", "c.png"] {
         folder.write(name, &png);
     }
-    let run = format!("stylize a.png b.png c.png -s style.png {CHEAP} -n 250 --size 48x32 --print-every 1 -o out");
+    let run = format!("stylize a.png b.png c.png -s style.png {CHEAP} -n 120 --size 32x24 --print-every 1 -o out");
     let mut running = Running::start(&mut folder.command(&format!("{run} --log log.jsonl")));
     running.wait_for("[2/3] b.png -> ");
-    running.wait_for("2/250  loss ");
+    running.wait_for("2/120  loss ");
     running.interrupt();
     let said = running.wait_for("interrupted after ");
     running.wait_for("the same command with --resume goes on");
@@ -174,7 +174,7 @@ fn ctrl_c_in_a_batch_ends_it_with_the_picture_at_work_and_resume_goes_on_with_th
     // All three were made from the same pixels.
     for name in ["b", "c"] {
         assert!(folder.pixels(&format!("out/{name}.png")) == folder.pixels("out/a.png"), "{name}");
-        assert_eq!(log(&folder.path(&format!("log_{name}.jsonl"))).len(), 250);
+        assert_eq!(log(&folder.path(&format!("log_{name}.jsonl"))).len(), 120);
     }
     let left: Vec<_> = std::fs::read_dir(folder.path("out")).unwrap().collect();
     assert_eq!(left.len(), 3, "{left:?}");

@@ -2,6 +2,7 @@
 //! into the tap's gradient on the way back.
 
 mod content;
+mod share;
 mod style;
 mod wasserstein;
 
@@ -14,6 +15,7 @@ use crate::ops::{loss, scaled_loss};
 use crate::recording::{Purpose, Recording, Tensor};
 
 pub(crate) use content::FeatureTarget;
+pub(crate) use share::Shares;
 pub(crate) use style::StyleTarget;
 
 /// How activations are compared.
@@ -42,8 +44,8 @@ pub(crate) struct Entry {
     pub(crate) slot: usize,
 }
 
-/// The terms of one step: content first, then style, each in the order of the configuration. What they sum up in is
-/// cleared beforehand.
+/// The terms of one step: content first, then style, part by part, each in the order of the configuration. What they sum up
+/// in is cleared beforehand.
 pub(crate) fn terms(
     work: &mut Workspace,
     rec: &mut Recording,
@@ -58,7 +60,7 @@ pub(crate) fn terms(
         let entry = entry(terms.len(), weight * config.content_weight);
         terms.push(content::term(work, rec, target, measure, entry));
     }
-    for (weight, target) in config.style_weights().into_iter().zip(styles) {
+    for (weight, target) in config.style_weights().into_iter().cycle().zip(styles) {
         let entry = entry(terms.len(), weight);
         terms.push(target.term(work, rec, tiles, entry));
     }

@@ -15,9 +15,8 @@ use crate::kernel::Scalar;
 use crate::net::plan::{TapTerm, Workspace};
 use crate::net::tiles::Region;
 use crate::net::vgg19::Tap;
-use crate::ops::gram::gram_backward;
 use crate::ops::matmul::matmul;
-use crate::ops::moments::{covariance, mean_backward};
+use crate::ops::moments::covariance;
 use crate::ops::wasserstein::{Distributions, frobenius, newton_schulz_start, wasserstein_backward, wasserstein_loss};
 use crate::recording::{Purpose, Recording, Tensor};
 
@@ -135,14 +134,13 @@ impl TapTerm for WassersteinTerm {
 
     fn backward(
         &self,
-        _: &mut Workspace,
+        work: &mut Workspace,
         rec: &mut Recording,
         feature: &Tensor,
         region: &Region,
         d_feature: &Tensor,
     ) -> Result<()> {
-        gram_backward(rec, &self.label(), feature, region.owned, &self.d_gram, d_feature)?;
-        mean_backward(rec, &self.label(), &self.d_mean, region.owned, d_feature)
+        self.sum.backward(work, rec, (feature, region, d_feature), (&self.d_gram, Some(&self.d_mean)))
     }
 }
 
