@@ -187,7 +187,7 @@ impl<'a> Batch<'a> {
         if first.style.is_none() {
             self.styles(None)?;
         }
-        let Some(mut workshop) = Workshop::open(self.options, self.config.depth(), true)? else {
+        let Some(mut workshop) = Workshop::open(self.options, self.config.depth(), (true, true))? else {
             return Ok(Outcome::Interrupted);
         };
         for order in &orders {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use clap::Args;
 use impasto::error::{Error, Result};
 use impasto::picture::{Decoded, MAX_DECODED_BYTES, Picture, Rounding, beside};
-use impasto::transfer::presets::{DEFAULT, Preset};
 use impasto::transfer::Config;
+use impasto::transfer::presets::{DEFAULT, Preset};
 
 use self::sheet::{Cell, Layout};
 use super::args::{Command, Options};
@@ -240,7 +240,8 @@ fn layout(arguments: &Grid, labels: &[Vec<String>; 2], squares: &[Square], conte
 }
 
 fn check_outputs(arguments: &Grid, squares: &[Square]) -> Result<()> {
-    let inputs = arguments.style.iter().chain([&arguments.content]).map(PathBuf::as_path);
+    let styles = style_files(&arguments.style)?;
+    let inputs = styles.iter().chain([&arguments.content]).map(PathBuf::as_path);
     let own = squares.iter().flat_map(|square| square.options.input_files());
     let mut claims = Claims::new(inputs.chain(own));
     let mut claim = |picture: &Path| Outputs::picture_alone(picture, arguments.options.overwrite).check(&mut claims);
@@ -276,7 +277,9 @@ fn paint(arguments: &Grid, mut squares: Vec<Square>, given: Given<'_>) -> Result
                 of.clone_from(weights);
             }
             None => {
-                let Some(opened) = Workshop::open(&square.options, depth(weights), true)? else { return Ok(None) };
+                let Some(opened) = Workshop::open(&square.options, depth(weights), (true, true))? else {
+                    return Ok(None);
+                };
                 workshop = Some((weights.clone(), opened));
             }
         }

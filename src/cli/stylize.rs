@@ -95,7 +95,7 @@ pub(crate) fn job<'a>(content: &'a Path, arguments: &'a Stylize) -> Result<Job<'
 }
 
 impl<'a> Job<'a> {
-    /// A run that writes what the options name, and that may fetch VGG-19.
+    /// A run that writes what the options name, and that may fetch VGG-19. Reads the masks.
     pub(crate) fn new(
         options: &'a Options,
         (preset, config): (&'static Preset, Config),
@@ -134,7 +134,7 @@ impl<'a> Job<'a> {
         }
         // Before anything is downloaded.
         self.inputs().check(&self.config)?;
-        let Some(mut workshop) = Workshop::open(self.options, self.config.depth(), self.may_fetch)? else {
+        let Some(mut workshop) = Workshop::open(self.options, self.config.depth(), (self.may_fetch, false))? else {
             return Ok(Outcome::Interrupted);
         };
         if self.options.dump_plan {

@@ -30,12 +30,14 @@ pub(crate) struct Workshop {
 
 impl Workshop {
     /// Opens the device and loads weights for jobs of this depth at most. `None` if Ctrl-C stopped a download.
-    pub(crate) fn open(options: &Options, depth: usize, may_fetch: bool) -> Result<Option<Workshop>> {
+    /// What `many` of them can share is kept.
+    pub(crate) fn open(options: &Options, depth: usize, (may_fetch, many): (bool, bool)) -> Result<Option<Workshop>> {
         device::set_threads(options.threads)?;
         let faults = Faults::fail_allocation(options.fail_allocation);
         let (backend, why) = device::open(&options.device, faults)?;
         let Some(weights) = network(options, depth, may_fetch)? else { return Ok(None) };
         let (studio, runtime) = (Studio::new(backend, weights), runtime()?);
+        let studio = if many { studio } else { studio.without_targets() };
         Ok(Some(Workshop { studio, runtime, interrupt: Interrupt::default(), why: Some(why) }))
     }
 

@@ -12,7 +12,7 @@ use super::report::Report;
 use super::rig::{Kept, Rig};
 use super::scales::Scale;
 use super::stage::{Carry, Queue, Running, without_padding};
-use super::studio::Sizes;
+use super::studio::{Network, Sizes};
 use crate::error::{Error, Result};
 use crate::picture::{Filter, Picture, resampled};
 use crate::recording::{Backend, BufferTable, Ledger, Recording, Submissions};
@@ -77,24 +77,23 @@ impl StyleTransfer {
         inputs: &Inputs<'_>,
         config: Config,
     ) -> Result<StyleTransfer> {
-        let weights = Arc::new(config.orientation.turn(weights.clone()));
-        StyleTransfer::sharing(backend, weights, inputs, config, &mut Sizes::default())
+        let network = Network::of(weights, &config);
+        StyleTransfer::sharing(backend, &network, inputs, config, &mut Sizes::default())
     }
 
-    /// [`StyleTransfer::with`] weights that are turned already, and pictures resampled for jobs before.
+    /// [`StyleTransfer::with`] a network that is ready, and with pictures resampled for jobs before.
     pub(super) fn sharing(
         backend: &dyn Backend,
-        weights: Arc<Weights>,
+        network: &Network,
         inputs: &Inputs<'_>,
         config: Config,
         sizes: &mut Sizes,
     ) -> Result<StyleTransfer> {
-        let stages = lay_out(backend, &weights, inputs, &config)?;
+        let stages = lay_out(backend, &network.weights, inputs, &config)?;
         let notes: Vec<String> = stages.iter().filter_map(|stage| stage.note.clone()).collect();
         let scales = stages.iter().map(|stage| stage.scene.scale).collect();
         let names = stages.first().map(|stage| stage.layout.names.clone()).unwrap_or_default();
-        let mean = config.mean.unwrap_or(weights.mean);
-        let queue = Queue::new(stages, weights, inputs, &config, sizes);
+        let (queue, mean) = (Queue::new(stages, network, inputs, sizes), network.mean);
         let mut rig = Rig::new(backend.engine()?, queue, config);
         if !notes.is_empty() {
             rig.notes.push(notes.join("; "));

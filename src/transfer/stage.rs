@@ -13,13 +13,12 @@ use super::optimizer::AdamForm;
 use super::parts::Part;
 use super::scales::Scale;
 use super::start::{clamped, composed, hold, hold_content, start_values, write_picture, write_values};
-use super::studio::Sizes;
+use super::studio::{Network, Sizes};
 use super::targets::StyleTargets;
 use crate::error::{Error, Result};
 use crate::net::bands::Bands;
 use crate::picture::{Filter, Picture, resampled};
 use crate::recording::{BufferTable, Engine, Program, Recording, Tensor};
-use crate::weights::Weights;
 
 /// What one scale leaves to the next: `[H, W, 4]` each, as in the engine's buffers.
 #[derive(Debug)]
@@ -44,12 +43,8 @@ struct Prepared {
 #[derive(Debug)]
 pub(super) struct Queue {
     scales: Vec<Prepared>,
-    /// Turned as [`Config::orientation`] says.
-    weights: Arc<Weights>,
-    mean: [f32; 3],
+    network: Network,
     targets: Option<StyleTargets>,
-    /// Of the network, where targets are kept by it.
-    network: String,
 }
 
 /// The scale that is at work.
@@ -77,31 +72,16 @@ enum Method {
 }
 
 impl Queue {
-    /// `weights` are turned already; `sizes` are where the styles are resampled.
-    pub(super) fn new(
-        stages: Vec<Stage>,
-        weights: Arc<Weights>,
-        inputs: &Inputs<'_>,
-        config: &Config,
-        sizes: &mut Sizes,
-    ) -> Queue {
-        let prepared = |stage: Stage| {
+    /// `sizes` are where the styles are resampled.
+    pub(super) fn new(stages: Vec<Stage>, network: &Network, inputs: &Inputs<'_>, sizes: &mut Sizes) -> Queue {
+        let mut prepared = |stage: Stage| {
             let Scale { width, height, .. } = stage.scene.scale;
-            let each = inputs.styles.iter().zip(&stage.scene.styles);
-            let styles = each.map(|(style, [height, width])| sizes.get(style, *width, *height)).collect();
+            let wanted = inputs.styles.iter().zip(&stage.scene.styles);
+            let styles = wanted.map(|(style, [height, width])| sizes.get(style, *width, *height)).collect();
             Prepared { content: inputs.content.resized(width, height), styles, stage }
         };
-        let mut queue = Queue {
-            scales: stages.into_iter().map(prepared).collect(),
-            mean: config.mean.unwrap_or(weights.mean),
-            weights,
-            targets: inputs.targets.clone(),
-            network: String::new(),
-        };
-        if queue.targets.is_some() {
-            queue.network = queue.network_digest();
-        }
-        queue
+        let scales = stages.into_iter().map(&mut prepared).collect();
+        Queue { scales, network: network.clone(), targets: inputs.targets.clone() }
     }
 
     /// Number of scales.
@@ -119,13 +99,8 @@ impl Queue {
             ("style picture", digest(scales().flat_map(|scale| &scale.styles).map(|style| &style.rgb[..]))),
             ("style mask", digest([&places.bytes().map(f32::from).collect::<Vec<_>>()[..]])),
             ("content mask", digest(paint)),
-            ("network", self.network_digest()),
+            ("network", self.network.digest()),
         ]
-    }
-
-    fn network_digest(&self) -> String {
-        let weights = self.weights.convs.iter().flat_map(|conv| [&conv.kernel[..], &conv.bias[..]]);
-        digest(weights.chain([&self.mean[..]]))
     }
 
     /// What the targets of a scale are kept by: all that their bits depend on.
@@ -134,7 +109,7 @@ impl Queue {
         let styles = styles.iter().map(|style| digest([&[style.width as f32][..], &style.rgb[..]]));
         let layers: Vec<_> = config.style_layers.iter().map(|(tap, _)| tap.to_string()).collect();
         let Config { style_loss, pooling, pooling_scale, edge, max_buffer, .. } = config;
-        let (network, unit) = (&self.network, self.weights.activation_unit);
+        let (network, unit) = (self.network.digest(), self.network.weights.activation_unit);
         let how = (style_loss, pooling, pooling_scale, edge, max_buffer, stage.way.tile, config.depth());
         format!("{} {network} {unit} {how:?} {layers:?} {parts:?} {}", engine.describe(), styles.collect::<String>())
     }
@@ -166,7 +141,7 @@ impl Queue {
     pub(super) fn lay_out_again(&mut self, scale: usize, config: &Config, way: Way, bytes: u64) -> bool {
         let Some(prepared) = self.scales.get_mut(scale) else { return false };
         let scene = prepared.stage.scene.clone();
-        let Ok(stage) = Stage::new(config, &self.weights, scene, way) else { return false };
+        let Ok(stage) = Stage::new(config, &self.network.weights, scene, way) else { return false };
         let less = stage.bytes() < bytes && keeps_little(&stage, config);
         if less {
             prepared.stage = Stage { overhead: prepared.stage.overhead, ..stage };
@@ -221,7 +196,7 @@ impl Queue {
         let Prepared { stage, content, .. } = prepared;
         let Stage { scene, layout, content_pass, step, parts, .. } = stage;
         engine.allocate(&layout.work.table)?;
-        layout.network.upload(engine, &self.weights)?;
+        layout.network.upload(engine, &self.network.weights)?;
         layout.shares.iter().try_for_each(|shares| shares.upload(engine))?;
         if let Some(paint) = &scene.paint {
             let mut rest = &paint.values[..];
@@ -233,7 +208,7 @@ impl Queue {
         }
         self.style_targets(engine, config, prepared)?;
         // Measured now, from the buffers that later hold the result, or in every iteration from its own.
-        write_picture(engine, layout.content_image.as_ref().unwrap_or(&layout.image), content, self.mean)?;
+        write_picture(engine, layout.content_image.as_ref().unwrap_or(&layout.image), content, self.network.mean)?;
         let content_pass = engine.prepare(content_pass)?;
         engine.run(content_pass, 1)?;
         self.start(engine, config, prepared, left)?;
@@ -269,7 +244,7 @@ impl Queue {
             }
         } else {
             for ((image, pass), style) in stage.style_passes.iter().zip(styles) {
-                write_picture(engine, image, style, self.mean)?;
+                write_picture(engine, image, style, self.network.mean)?;
                 let pass = engine.prepare(pass)?;
                 engine.run(pass, 1)?;
             }
@@ -295,7 +270,10 @@ impl Queue {
         let to_size = |values: &[f32], from, filter| resampled(values, from, size, 4, filter);
         let mut image = match left {
             None if config.init == Init::Content && config.init_noise == 0.0 => {
-                return to.into_iter().flatten().try_for_each(|to| write_picture(engine, to, content, self.mean));
+                return to
+                    .into_iter()
+                    .flatten()
+                    .try_for_each(|to| write_picture(engine, to, content, self.network.mean));
             }
             None => {
                 let total: f32 = config.style_blend_weights.iter().sum();
@@ -305,17 +283,17 @@ impl Queue {
                 };
                 let styles: Vec<_> =
                     styles.iter().enumerate().map(|(at, style)| (style.as_ref(), weight(at))).collect();
-                start_values(config, content, &styles, self.mean)
+                start_values(config, content, &styles, self.network.mean)
             }
             Some(left) => {
                 let mut image = to_size(&left.image, left.size, Filter::Bicubic);
                 if config.clamp {
-                    clamped(&mut image, self.mean);
+                    clamped(&mut image, self.network.mean);
                 }
                 image
             }
         };
-        hold_content(paint, &mut image, content, self.mean);
+        hold_content(paint, &mut image, content, self.network.mean);
         for to in to.into_iter().flatten() {
             write_values(engine, to, &image)?;
         }

@@ -1,15 +1,14 @@
 //! What the jobs of a tool that makes many pictures share, so that none of it is done twice: an opened device with its
-//! compiled pipelines, a network, the style pictures in the sizes that the last job had them in, and their targets.
+//! compiled pipelines, a network, the style pictures in the sizes that the last job had them in, and what was measured in
+//! them.
 //!
 //! ```no_run
-//! # use impasto::{cpu::Cpu, error::Result, picture::Picture, weights::builtin::builtin};
-//! # use impasto::transfer::{Config, Inputs, Studio};
+//! # use impasto::{cpu::Cpu, error::Result, picture::Picture, transfer::{Config, Inputs, Studio}, weights::builtin::builtin};
 //! # fn paint(photos: &[Picture], painting: Picture) -> Result<()> {
 //! let config = Config::default();
 //! let mut studio = Studio::new(Box::new(Cpu), builtin(config.depth()));
 //! for photo in photos {
-//!     let inputs = Inputs::new(photo, std::slice::from_ref(&painting));
-//!     let mut job = studio.start(&inputs, config.clone())?;
+//!     let mut job = studio.start(&Inputs::new(photo, std::slice::from_ref(&painting)), config.clone())?;
 //!     for report in job.steps() {
 //!         report?;
 //!     }
@@ -21,8 +20,9 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::checkpoint::digest;
 use super::config::{Config, Orientation};
 use super::forecast::Plan;
 use super::inputs::Inputs;
@@ -33,8 +33,11 @@ use crate::picture::Picture;
 use crate::recording::Backend;
 use crate::weights::Weights;
 
+/// Scales whose styles' targets are kept at most. One takes up to some megabytes.
+const TARGETS: usize = 32;
+
 /// A device and a network on which one job after the other is started. What it keeps between them does not grow with
-/// their number, and does not change their results: a job has the bits that [`StyleTransfer::new`] gives it.
+/// their number, and does not change their results: a job has the bits that [`StyleTransfer::with`] gives it.
 ///
 /// A job that was started stands by itself: several may run side by side, and one that failed leaves nothing behind.
 #[derive(Debug)]
@@ -42,28 +45,42 @@ pub struct Studio {
     backend: Box<dyn Backend>,
     weights: Arc<Weights>,
     /// The network as the last job wanted it: so many convolutions, turned.
-    network: Option<(usize, Orientation, Arc<Weights>)>,
+    network: Option<(usize, Orientation, Network)>,
     /// Digests of the network by depth.
     digests: BTreeMap<usize, String>,
     sizes: Sizes,
-    targets: StyleTargets,
+    /// Where the styles' targets are kept, if they are.
+    targets: Option<StyleTargets>,
 }
 
 impl Studio {
     /// A studio on a device, with a network that reaches down to the [`Config::depth`] of every job to come.
     pub fn new(backend: Box<dyn Backend>, weights: Weights) -> Studio {
-        let (sizes, targets) = Default::default();
-        Studio { backend, weights: Arc::new(weights), network: None, digests: BTreeMap::new(), sizes, targets }
+        Studio {
+            backend,
+            weights: Arc::new(weights),
+            network: None,
+            digests: BTreeMap::new(),
+            sizes: Sizes::default(),
+            targets: Some(StyleTargets::default()),
+        }
     }
 
-    /// Starts a job, as [`StyleTransfer::with`] does, and with its errors. Targets are kept in the studio unless
-    /// [`Inputs::targets`] names another place.
+    /// Keeps no styles' targets: for a single job, which would spend time on keeping what nobody asks for.
+    pub fn without_targets(self) -> Studio {
+        Studio { targets: None, ..self }
+    }
+
+    /// Starts a job, as [`StyleTransfer::with`] does, and with its errors. [`Inputs::targets`] that are given go before
+    /// the studio's own.
     pub fn start(&mut self, inputs: &Inputs<'_>, config: Config) -> Result<StyleTransfer> {
         let network = self.network(&config);
         self.sizes.turn_page();
-        let targets = inputs.targets.clone().unwrap_or_else(|| self.targets.clone());
-        let inputs = Inputs { targets: Some(targets), ..inputs.clone() };
-        StyleTransfer::sharing(self.backend.as_ref(), network, &inputs, config, &mut self.sizes)
+        if let Some(targets) = self.targets.as_ref().filter(|targets| targets.len() >= TARGETS) {
+            targets.clear();
+        }
+        let inputs = Inputs { targets: inputs.targets.clone().or_else(|| self.targets.clone()), ..inputs.clone() };
+        StyleTransfer::sharing(self.backend.as_ref(), &network, &inputs, config, &mut self.sizes)
     }
 
     /// See [`Inputs::plan_on`].
@@ -76,7 +93,7 @@ impl Studio {
         self.weights = Arc::new(weights);
         self.network = None;
         self.digests.clear();
-        self.targets.clear();
+        self.targets.iter().for_each(StyleTargets::clear);
     }
 
     /// The network as it was given.
@@ -91,25 +108,54 @@ impl Studio {
     }
 
     /// The network that a job needs; no copy of it where the one given is that.
-    fn network(&mut self, config: &Config) -> Arc<Weights> {
+    fn network(&mut self, config: &Config) -> Network {
         let (depth, orientation) = (config.depth(), config.orientation);
-        match &self.network {
-            Some((kept_depth, kept_orientation, network))
-                if (*kept_depth, *kept_orientation) == (depth, orientation) =>
-            {
+        let mean = config.mean.unwrap_or(self.weights.mean);
+        let kept = self.network.as_ref().filter(|(kept, turned, _)| (*kept, *turned) == (depth, orientation));
+        if let Some((_, _, network)) = kept {
+            if network.mean == mean {
                 return network.clone();
             }
-            _ => {}
+            return Network::new(network.weights.clone(), mean);
         }
-        let network = if depth >= self.weights.convs.len() && orientation == Orientation::True {
+        let weights = if depth >= self.weights.convs.len() && orientation == Orientation::True {
             self.weights.clone()
         } else {
             let convs = self.weights.convs.iter().take(depth).cloned().collect();
             let Weights { mean, activation_unit, ref source, .. } = *self.weights;
             Arc::new(orientation.turn(Weights { convs, mean, activation_unit, source: source.clone() }))
         };
+        let network = Network::new(weights, mean);
         self.network = Some((depth, orientation, network.clone()));
         network
+    }
+}
+
+/// A network as a job uses it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct Network {
+    /// Turned as [`Config::orientation`] says.
+    pub(super) weights: Arc<Weights>,
+    /// What is subtracted from pictures.
+    pub(super) mean: [f32; 3],
+    /// Of both, once it is asked for.
+    digest: Arc<OnceLock<String>>,
+}
+
+impl Network {
+    fn new(weights: Arc<Weights>, mean: [f32; 3]) -> Network {
+        Network { weights, mean, digest: Arc::default() }
+    }
+
+    /// For a job by itself.
+    pub(super) fn of(weights: &Weights, config: &Config) -> Network {
+        let mean = config.mean.unwrap_or(weights.mean);
+        Network::new(Arc::new(config.orientation.turn(weights.clone())), mean)
+    }
+
+    pub(super) fn digest(&self) -> String {
+        let weights = self.weights.convs.iter().flat_map(|conv| [&conv.kernel[..], &conv.bias[..]]);
+        self.digest.get_or_init(|| digest(weights.chain([&self.mean[..]]))).clone()
     }
 }
 

@@ -9,16 +9,11 @@ pub(super) type Values = Arc<Vec<Vec<f32>>>;
 /// Targets of styles that were measured already. Cheap to clone: clones share what they hold. Give the same one to several
 /// runs in [`Inputs::targets`](super::Inputs::targets), and those with the same styles, network, sizes, settings that bear
 /// on the targets, tiles and device pass over measuring them; their results are the same to the bit. Of every other run
-/// the targets are measured and kept as well: for each scale and layer, 4 bytes times the square of its channels. When
-/// there are those of [`StyleTargets::MOST`] scales, all are forgotten.
+/// the targets are measured and kept as well: for each scale and layer, 4 bytes times the square of its channels.
 #[derive(Clone, Debug, Default)]
 pub struct StyleTargets(Arc<Mutex<HashMap<String, Values>>>);
 
 impl StyleTargets {
-    /// Most scales whose targets are held, so that a long series of styles does not fill the memory: some ten MiB with
-    /// layers down to relu3, some 80 with those down to relu5.
-    pub const MOST: usize = 32;
-
     /// How many scales' targets are held.
     pub fn len(&self) -> usize {
         self.map(|held| held.len())
@@ -39,30 +34,10 @@ impl StyleTargets {
     }
 
     pub(super) fn keep(&self, key: String, values: Vec<Vec<f32>>) {
-        self.map(|held| {
-            if held.len() >= StyleTargets::MOST {
-                held.clear();
-            }
-            held.insert(key, Arc::new(values))
-        });
+        self.map(|held| held.insert(key, Arc::new(values)));
     }
 
     fn map<R>(&self, work: impl FnOnce(&mut HashMap<String, Values>) -> R) -> R {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_series_of_styles_does_not_fill_the_memory() {
-        let targets = StyleTargets::default();
-        for number in 0..3 * StyleTargets::MOST {
-            targets.keep(number.to_string(), vec![vec![1.0]]);
-            assert!(targets.get(&number.to_string()).is_some());
-            assert!(targets.len() <= StyleTargets::MOST);
-        }
     }
 }

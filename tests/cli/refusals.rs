@@ -34,11 +34,10 @@ fn a_bad_picture_is_named_with_the_remedy() {
         "picture album: stands for no picture",
         "give pictures that end in .png, .jpg, .webp or .tif; --recursive looks into folders of folders",
     );
-    let is_a_folder = ("picture album: is a folder", "name a file in it");
-    for options in ["-s album", "-s style.png --init album"] {
-        let run = format!("stylize content.png {options} {CHEAP} -o out.png");
-        folder.refuses(&run, 3, is_a_folder.0, is_a_folder.1);
-    }
+    let run = |options: &str| format!("stylize content.png {options} {CHEAP} -o out.png");
+    let hint = "put PNG, JPEG, WebP or TIFF files into it, or name a file";
+    folder.refuses(&run("-s album"), 3, "picture album: is a folder without pictures", hint);
+    folder.refuses(&run("-s style.png --init album"), 3, "picture album: is a folder", "name a file in it");
     let give_weights = "pass it to --weights, and give a picture here";
     for (name, what, hint) in [
         ("absent.png", "no such file", "check the path"),
