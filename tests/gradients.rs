@@ -31,7 +31,7 @@ use impasto::ops::pool_l2::{pool_l2, pool_l2_backward};
 use impasto::ops::total_variation::{Differences, total_variation};
 use impasto::picture::Picture;
 use impasto::recording::{
-    Backend, BufferId, BufferTable, Command, Dispatch, Engine, Program, Purpose, Recording, Tensor,
+    Backend, Block, BufferId, BufferTable, Command, Dispatch, Engine, Program, Purpose, Recording, Tensor,
 };
 use impasto::transfer::{Config, Init, Size, StyleLoss, StyleTransfer, TotalVariation};
 use impasto::weights::Weights;
@@ -190,9 +190,9 @@ fn a_convolution_passes_an_upstream_gradient_on() {
         let weight_rotated = op.input(&[9, 12, 8], &rotated(&values, 8, 12));
         let bias = op.random(&[12]);
         let mask = op.kinks(&mask_shape(height, width, 12));
-        conv3x3(&mut op.forward, "test", &op.x, &weight, &bias, &op.y, &mask).unwrap();
+        conv3x3(&mut op.forward, ("test", Block::SQUARE), &op.x, &weight, &bias, &op.y, &mask).unwrap();
         let d_y = op.upstream();
-        conv3x3_backward(&mut op.backward, "test", &d_y, &mask, &weight_rotated, &op.d_x).unwrap();
+        conv3x3_backward(&mut op.backward, ("test", Block::SQUARE), &d_y, &mask, &weight_rotated, &op.d_x).unwrap();
         op.check(&format!("conv3x3 {height}x{width}"));
     }
 }

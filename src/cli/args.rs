@@ -10,7 +10,7 @@ use impasto::transfer::presets::{self, Preset};
 use impasto::transfer::{Config, Init, Size};
 
 use super::checkpoint::CheckpointOptions;
-use super::names::{EdgeName, OrientationName, PoolingName, StyleLossName, TotalVariationName};
+use super::names::{ConvolutionName, EdgeName, OrientationName, PoolingName, StyleLossName, TotalVariationName};
 use super::optimizer::OptimizerOptions;
 use super::plan::{PlanArguments, parse_memory};
 use super::profile::ProfileArguments;
@@ -173,6 +173,9 @@ pub(crate) struct Options {
     /// Orientation of the kernels: as trained, or transposed as the article loads them
     #[arg(long)]
     kernel_orientation: Option<OrientationName>,
+    /// How convolutions are computed on a GPU: `auto` (what suits it), `direct` (the closest rounding)
+    #[arg(long)]
+    convolution: Option<ConvolutionName>,
     /// Edge of the tiles in pixels, or `auto`: the whole picture if the memory holds it, else the largest tiles that do;
     /// the result is the same up to rounding
     #[arg(long, value_parser = parse_tile, value_name = "N|auto", allow_negative_numbers = true)]
@@ -358,6 +361,7 @@ impl Options {
         put(&mut config.tv, &self.tv.map(Into::into));
         put(&mut config.pooling, &self.pooling.map(Into::into));
         put(&mut config.edge, &self.edge.map(Into::into));
+        put(&mut config.convolution, &self.convolution.map(Into::into));
         put(&mut config.pooling_scale, &self.pooling_scale);
         put(&mut config.orientation, &self.kernel_orientation.map(Into::into));
         self.optimizer.configure(&mut config)?;

@@ -11,7 +11,7 @@ use crate::ops::copy_rect::{Mode, copy_rect};
 use crate::ops::gram::{gram, gram_backward, gram_reduce, splits};
 use crate::ops::padded;
 use crate::ops::pool::{pool_average, pool_average_backward, pool_max, pool_max_backward, winner_shape};
-use crate::recording::{BufferTable, Purpose, Recording, Tensor};
+use crate::recording::{Block, BufferTable, Purpose, Recording, Tensor};
 
 /// Kernels that can be run alone.
 pub const KERNELS: [&str; 11] = [
@@ -82,13 +82,13 @@ pub fn alone(kernel: &str, shape: Shape) -> Result<(BufferTable, Recording)> {
             let (input, weight) = (float("input", &map), float("weight", &[9, inputs, outputs]));
             let (bias, output) = (float("bias", &[outputs]), float("output", &[height, width, outputs]));
             let mask = made("mask", Scalar::U32, &mask_shape(height, width, outputs));
-            conv3x3(rec, &label, &input, &weight, &bias, &output, &mask)?;
+            conv3x3(rec, (&label, Block::usual(inputs, outputs)), &input, &weight, &bias, &output, &mask)?;
         }
         "conv3x3_backward" => {
             let (d_input, weight) = (float("d_input", &map), float("weight_rotated", &[9, outputs, inputs]));
             let d_output = float("d_output", &[height, width, outputs]);
             let mask = made("mask", Scalar::U32, &mask_shape(height, width, outputs));
-            conv3x3_backward(rec, &label, &d_output, &mask, &weight, &d_input)?;
+            conv3x3_backward(rec, (&label, Block::usual(outputs, inputs)), &d_output, &mask, &weight, &d_input)?;
         }
         "pool_max" | "pool_max_backward" => {
             let (whole, small): (Tensor, Tensor) = (float("map", &map), float("pooled", &pooled));

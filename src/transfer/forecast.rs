@@ -6,7 +6,7 @@ use super::layout::{Stage, Way, deepest};
 use super::scales::Scale;
 use crate::error::{Error, Result};
 use crate::net::tiles::grid;
-use crate::recording::{Backend, BufferInfo, BufferTable, Engine, Purpose, Recording, Room};
+use crate::recording::{Backend, BufferInfo, BufferTable, Choices, Engine, Purpose, Recording, Room};
 use crate::weights::Weights;
 
 /// Below this edge the halos are most of the work.
@@ -67,7 +67,8 @@ impl Backend for Anywhere {
 
 /// Lays a scale out in the way that [`Config::tile`] and [`Config::memory`] ask for on this device.
 pub(super) fn stage(backend: &dyn Backend, weights: &Weights, config: &Config, scale: Scale) -> Result<Stage> {
-    let planner = Planner { backend, weights, config, scale, room: backend.room() };
+    let choices = backend.choices().held_to(config.convolution);
+    let planner = Planner { backend, weights, config, scale, room: backend.room(), choices };
     match config.tile {
         Some(_) => planner.given(),
         None => planner.chosen(),
@@ -81,11 +82,12 @@ struct Planner<'a> {
     config: &'a Config,
     scale: Scale,
     room: Room,
+    choices: Choices,
 }
 
 impl Planner<'_> {
     fn lay(&self, tile: Option<usize>, recompute: bool) -> Result<Stage> {
-        let mut stage = Stage::new(self.config, self.weights, self.scale, Way { tile, recompute })?;
+        let mut stage = Stage::new(self.config, self.weights, self.scale, Way { tile, recompute }, &self.choices)?;
         stage.overhead = self.backend.overhead(&stage.layout.work.table, &stage.recordings());
         Ok(stage)
     }

@@ -18,7 +18,7 @@ use crate::ops::adam::{AdamTensors, adam};
 use crate::ops::loss::log_losses;
 use crate::ops::vector::{average_image, clamp_image};
 use crate::picture::Picture;
-use crate::recording::{Backend, Purpose, Recording, Tensor};
+use crate::recording::{Backend, Choices, Purpose, Recording, Tensor};
 use crate::weights::Weights;
 
 /// Most iterations that run without a look at their losses.
@@ -32,6 +32,8 @@ const MAX_TILES: usize = 4096;
 pub(super) struct Stage {
     pub(super) scale: Scale,
     pub(super) way: Way,
+    /// How the convolutions are computed.
+    pub(super) choices: Choices,
     pub(super) layout: Layout,
     pub(super) style_pass: Recording,
     pub(super) content_pass: Recording,
@@ -97,13 +99,14 @@ pub(super) fn check_inputs<'a>(
 
 impl Stage {
     /// Lays a scale out in a given way. Its overhead is left to be filled in.
-    pub(super) fn new(config: &Config, weights: &Weights, scale: Scale, way: Way) -> Result<Stage> {
+    pub(super) fn new(config: &Config, weights: &Weights, scale: Scale, way: Way, choices: &Choices) -> Result<Stage> {
         check_indices(config, &scale, way)?;
-        let mut layout = Layout::new(config, weights, &scale, way)?;
+        let mut layout = Layout::new(config, weights, &scale, way, choices)?;
         let style_pass = layout.style_pass(config, [scale.style_height, scale.style_width])?;
         let content_pass = layout.content_pass()?;
         let (step, parts) = layout.step(config, config.mean.unwrap_or(weights.mean))?;
-        Ok(Stage { scale, way, layout, style_pass, content_pass, step, parts, overhead: 0 })
+        let choices = choices.clone();
+        Ok(Stage { scale, way, choices, layout, style_pass, content_pass, step, parts, overhead: 0 })
     }
 
     /// Everything that runs.
@@ -194,11 +197,11 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    fn new(config: &Config, weights: &Weights, scale: &Scale, way: Way) -> Result<Layout> {
+    fn new(config: &Config, weights: &Weights, scale: &Scale, way: Way, choices: &Choices) -> Result<Layout> {
         let (height, width) = (scale.height, scale.width);
         let mut work = Workspace::default();
         let measure = Measure::new(config, weights.activation_unit);
-        let mut network = Network::new(&mut work, weights, config.depth(), config.pooling)?;
+        let mut network = Network::new(&mut work, weights, config.depth(), config.pooling, (choices, [height, width]))?;
         (network.edge, network.pooling_scale) = (config.edge, config.pooling_scale);
         let mut names: Vec<String> = config.content_layers.iter().map(|(tap, _)| format!("content/{tap}")).collect();
         names.extend(config.style_layers.iter().map(|(tap, _)| format!("style/{tap}")));

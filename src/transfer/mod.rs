@@ -18,6 +18,7 @@ mod scales;
 mod stage;
 mod variation;
 
+pub use crate::recording::Convolution;
 pub use calibrate::calibrate;
 pub use checkpoint::Checkpoint;
 pub use config::{Config, Init, Orientation, Size, StyleLoss, TotalVariation};

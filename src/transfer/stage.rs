@@ -119,7 +119,9 @@ impl Queue {
     /// Lays a scale out in another way, if that keeps less than `bytes` and no large content target.
     pub(super) fn lay_out_again(&mut self, scale: usize, config: &Config, way: Way, bytes: u64) -> bool {
         let Some(prepared) = self.scales.get_mut(scale) else { return false };
-        let Ok(stage) = Stage::new(config, &self.weights, prepared.stage.scale, way) else { return false };
+        let Ok(stage) = Stage::new(config, &self.weights, prepared.stage.scale, way, &prepared.stage.choices) else {
+            return false;
+        };
         let less = stage.bytes() < bytes && keeps_little(&stage, config);
         if less {
             prepared.stage = Stage { overhead: prepared.stage.overhead, ..stage };
