@@ -33,7 +33,7 @@ use impasto::picture::Picture;
 use impasto::recording::{
     Backend, Block, BufferId, BufferTable, Command, Dispatch, Engine, Program, Purpose, Recording, Tensor,
 };
-use impasto::transfer::{Config, Init, Size, StyleLoss, StyleTransfer, TotalVariation};
+use impasto::transfer::{Config, Convolution, Init, Size, StyleLoss, StyleTransfer, TotalVariation};
 use impasto::weights::Weights;
 use impasto::weights::builtin::random;
 
@@ -348,19 +348,19 @@ struct Step {
 }
 
 /// What sets one job apart from another.
-type Kind = (Pooling, Edge, StyleLoss);
+type Kind = (Pooling, Edge, StyleLoss, Convolution);
 
 /// Every pooling and edge, and every loss whose gradient is its derivative.
 const KINDS: [Kind; 5] = [
-    (Pooling::Max, Edge::Zero, StyleLoss::Article),
-    (Pooling::Average, Edge::Zero, StyleLoss::Classic),
-    (Pooling::Max, Edge::Replicate, StyleLoss::Article),
-    (Pooling::L2, Edge::Zero, StyleLoss::Gatys),
-    (Pooling::Average, Edge::Zero, StyleLoss::ScaledMse),
+    (Pooling::Max, Edge::Zero, StyleLoss::Article, Convolution::Auto),
+    (Pooling::Average, Edge::Zero, StyleLoss::Classic, Convolution::Auto),
+    (Pooling::Max, Edge::Replicate, StyleLoss::Article, Convolution::Auto),
+    (Pooling::L2, Edge::Zero, StyleLoss::Gatys, Convolution::Auto),
+    (Pooling::Average, Edge::Zero, StyleLoss::ScaledMse, Convolution::Auto),
 ];
 
 /// A job with every kind of term. Its buffers stay with the engine.
-fn step(backend: &dyn Backend, height: usize, width: usize, (pooling, edge, style_loss): Kind) -> Step {
+fn step(backend: &dyn Backend, height: usize, width: usize, (pooling, edge, style_loss, convolution): Kind) -> Step {
     let layers = |names: &[(&str, f32)]| -> Vec<(Tap, f32)> {
         names.iter().map(|(name, weight)| (name.parse().unwrap(), *weight)).collect()
     };
@@ -374,6 +374,7 @@ fn step(backend: &dyn Backend, height: usize, width: usize, (pooling, edge, styl
         tv: if pooling == Pooling::L2 { TotalVariation::NinePoint } else { TotalVariation::L2 },
         pooling,
         edge,
+        convolution,
         init: Init::Picture(picture(3, height, width)),
         ..Config::default()
     };
@@ -447,7 +448,9 @@ fn follow(gpu: &impasto::gpu::Gpu, height: usize, width: usize, kind: Kind) {
         let programs = (subject.prepare(&single).unwrap(), oracle.prepare(&single).unwrap());
         subject.run(programs.0, 1).unwrap();
         oracle.run(programs.1, 1).unwrap();
-        let Some(dispatch) = launch(command).filter(|d| ["conv3x3", "pool_max"].contains(&d.kernel.name)) else {
+        let Some(dispatch) =
+            launch(command).filter(|d| ["conv3x3", "winograd_output", "pool_max"].contains(&d.kernel.name))
+        else {
             continue;
         };
         for tensor in written(dispatch) {
@@ -480,12 +483,14 @@ fn difference(subject: &mut dyn Engine, oracle: &mut CpuEngine<f64>, tensor: &Te
 #[test]
 fn a_gpus_gradient_is_that_of_the_twins() {
     let Some(gpu) = gpu("gradients") else { return };
-    let article = [
-        (Pooling::Max, Edge::Zero, StyleLoss::Article),
-        (Pooling::Average, Edge::Zero, StyleLoss::Article),
-        (Pooling::Max, Edge::Replicate, StyleLoss::Article),
+    let kinds = [
+        (Pooling::Max, Edge::Zero, StyleLoss::Article, Convolution::Auto),
+        (Pooling::Average, Edge::Zero, StyleLoss::Article, Convolution::Auto),
+        (Pooling::Max, Edge::Replicate, StyleLoss::Article, Convolution::Auto),
+        (Pooling::L2, Edge::Zero, StyleLoss::ScaledMse, Convolution::Auto),
+        (Pooling::Max, Edge::Zero, StyleLoss::Article, Convolution::Winograd),
     ];
-    for kind in article.into_iter().chain([(Pooling::L2, Edge::Zero, StyleLoss::ScaledMse)]) {
+    for kind in kinds {
         for (height, width) in [(37, 29), (12, 10), (7, 5), (1, 9), (9, 1)] {
             follow(&gpu, height, width, kind);
         }

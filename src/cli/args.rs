@@ -173,7 +173,8 @@ pub(crate) struct Options {
     /// Orientation of the kernels: as trained, or transposed as the article loads them
     #[arg(long)]
     kernel_orientation: Option<OrientationName>,
-    /// How convolutions are computed on a GPU: `auto` (what suits it), `direct` (the closest rounding)
+    /// How convolutions are computed: `auto` (what suits the device), `direct` (on a GPU the closest rounding), `winograd`
+    /// (a quarter of the multiplications, where there are 64 channels or more); the CPU engine is fastest with `auto`
     #[arg(long)]
     convolution: Option<ConvolutionName>,
     /// Edge of the tiles in pixels, or `auto`: the whole picture if the memory holds it, else the largest tiles that do;

@@ -27,7 +27,7 @@ macro_rules! names {
 
 names!(PoolingName for Pooling { Max, #[value(name = "avg")] Average, L2 });
 names!(EdgeName for Edge { Zero, Replicate });
-names!(ConvolutionName for Convolution { Auto, Direct });
+names!(ConvolutionName for Convolution { Auto, Direct, Winograd });
 names!(OrientationName for Orientation { True, Article });
 names!(OptimizerName for Optimizer { Adam, Lbfgs });
 names!(AdamFormName for AdamForm { #[value(name = "tensorflow")] TensorFlow, Standard });

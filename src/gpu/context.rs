@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::engine::GpuEngine;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::recording::{Backend, BufferTable, Engine, Faults, Recording, Room};
+use crate::recording::{Backend, BufferTable, Choices, Engine, Faults, Recording, Room};
 
 /// Bytes that a job takes on a GPU at most where its settings do not say: no API tells how much is free.
 pub const DEFAULT_MEMORY: u64 = 2 << 30;
@@ -68,6 +68,8 @@ pub struct AdapterReport {
 pub struct Gpu {
     shared: Arc<Mutex<Arc<Shared>>>,
     name: String,
+    /// As [`AdapterReport::kind`].
+    kind: &'static str,
     /// How to open it again; a host's own device cannot be.
     options: Option<GpuOptions>,
 }
@@ -160,15 +162,19 @@ fn matrices(adapter: &wgpu::Adapter) -> Vec<String> {
 impl Gpu {
     /// Opens the adapter that the options choose.
     pub fn new(options: &GpuOptions) -> Result<Gpu> {
-        let (shared, name) = open(options)?;
-        Ok(Gpu { shared: Arc::new(Mutex::new(Arc::new(shared))), name, options: Some(options.clone()) })
+        let (shared, info) = open(options)?;
+        Ok(Gpu::made(shared, &info, Some(options.clone())))
     }
 
     /// Runs on a device that the host application owns. Its error handler and lost callback are left as they are. When
     /// it is lost the run ends, since only the host can open it again.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
         let shared = Shared::new(device, queue, Faults::default());
-        Gpu { shared: Arc::new(Mutex::new(Arc::new(shared))), name: name(&adapter.get_info()), options: None }
+        Gpu::made(shared, &adapter.get_info(), None)
+    }
+
+    fn made(shared: Shared, info: &wgpu::AdapterInfo, options: Option<GpuOptions>) -> Gpu {
+        Gpu { shared: Arc::new(Mutex::new(Arc::new(shared))), name: name(info), kind: kind(info), options }
     }
 
     /// Name, backend and kind of the adapter.
@@ -214,8 +220,8 @@ impl Gpu {
     }
 }
 
-/// Opens a device on the adapter that the options choose, and gives the adapter's name.
-fn open(options: &GpuOptions) -> Result<(Shared, String)> {
+/// Opens a device on the adapter that the options choose, and says what that is.
+fn open(options: &GpuOptions) -> Result<(Shared, wgpu::AdapterInfo)> {
     let mut found = enumerate();
     let names: Vec<String> = found.iter().map(|adapter| adapter.get_info().name).collect();
     let pick = match &options.choice {
@@ -256,7 +262,7 @@ fn open(options: &GpuOptions) -> Result<(Shared, String)> {
     shared.device.set_device_lost_callback(move |_, _| lost.store(true, Ordering::Relaxed));
     // By default wgpu panics on an error outside every scope; all our calls are scoped, and none may panic.
     shared.device.on_uncaptured_error(Arc::new(|_| {}));
-    Ok((shared, name(&adapter.get_info())))
+    Ok((shared, adapter.get_info()))
 }
 
 fn name(info: &wgpu::AdapterInfo) -> String {
@@ -272,6 +278,10 @@ impl Backend for Gpu {
     fn room(&self) -> Room {
         let limits = self.shared().device.limits();
         Room { binding: limits.max_buffer_size.min(limits.max_storage_buffer_binding_size), memory: DEFAULT_MEMORY }
+    }
+
+    fn choices(&self) -> Choices {
+        super::choices::supposed(self.kind)
     }
 
     fn overhead(&self, table: &BufferTable, recordings: &[&Recording]) -> u64 {

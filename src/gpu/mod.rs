@@ -1,5 +1,6 @@
 //! The only place that calls wgpu: adapters, pipelines, buffers, submissions.
 
+mod choices;
 mod context;
 mod engine;
 mod epoch;

@@ -5,7 +5,7 @@ use crate::kernel::Scalar;
 use crate::net::plan::{Workspace, three};
 use crate::net::vgg19::Tap;
 use crate::ops::conv3x3::{conv3x3, conv3x3_backward, mask_shape, rotated};
-use crate::ops::padded;
+use crate::ops::{padded, winograd};
 use crate::recording::{Choices, Engine, Geometry, Method, Pass, Purpose, Recording, Tensor};
 use crate::weights::Conv;
 
@@ -16,23 +16,23 @@ struct Filter {
     weight: Tensor,
 }
 
-/// A convolution's buffers.
+/// A convolution of the network.
 #[derive(Debug)]
-pub(super) struct Convolution {
+pub(super) struct Layer {
     name: String,
     bias: Tensor,
     forward: Filter,
     backward: Filter,
 }
 
-impl Convolution {
+impl Layer {
     /// Declares the buffers of the `index`-th convolution in a network for a picture of `size`.
     pub(super) fn declare(
         work: &mut Workspace,
         conv: &Conv,
         index: usize,
         (choices, size): (&Choices, [usize; 2]),
-    ) -> Convolution {
+    ) -> Layer {
         let (inputs, outputs) = (padded(conv.inputs), padded(conv.outputs));
         let level = Tap::from_conv(index).level();
         let positions = size.map(|side| side.div_ceil(1 << level)).iter().product();
@@ -43,12 +43,13 @@ impl Convolution {
             let method = choices.method(Geometry { pass, reads, writes, positions });
             let weight = match method {
                 Method::Direct(_) => tensor(suffix, &[9, reads, writes]),
+                Method::Winograd(_) => tensor(suffix, &[36, reads, writes]),
             };
             Filter { method, weight }
         };
         let forward = filter("weight", Pass::Forward, [inputs, outputs]);
         let backward = filter("weight_rotated", Pass::Backward, [outputs, inputs]);
-        Convolution { name: conv.name.clone(), bias: tensor("bias", &[outputs]), forward, backward }
+        Layer { name: conv.name.clone(), bias: tensor("bias", &[outputs]), forward, backward }
     }
 
     /// Uploads filters and bias, channels padded with zeros; `scale` is a factor on the filters.
@@ -61,9 +62,12 @@ impl Convolution {
         }
         weight.iter_mut().for_each(|value| *value *= scale);
         let turned = rotated(&weight, inputs, outputs);
-        for (filter, plain) in [(&self.forward, weight), (&self.backward, turned)] {
+        let passes = [(&self.forward, weight, [inputs, outputs]), (&self.backward, turned, [outputs, inputs])];
+        for (filter, plain, [reads, writes]) in passes {
+            let buffer = filter.weight.buffer;
             match filter.method {
-                Method::Direct(_) => engine.write(filter.weight.buffer, &plain)?,
+                Method::Direct(_) => engine.write(buffer, &plain)?,
+                Method::Winograd(_) => engine.write(buffer, &winograd::filters(&plain, reads, writes))?,
             }
         }
         let mut bias = conv.bias.clone();
@@ -91,6 +95,10 @@ impl Convolution {
             Method::Direct(block) => {
                 conv3x3(recording, (&self.name, block), input, weight, &self.bias, &output, &mask)?;
             }
+            Method::Winograd(block) => self.transformed(work, [height, width], weight, |label, scratch| {
+                let filter = (weight, &self.bias);
+                winograd::convolve(recording, (label, block), input, filter, (&output, &mask), scratch)
+            })?,
         }
         Ok((output, mask))
     }
@@ -111,7 +119,27 @@ impl Convolution {
             Method::Direct(block) => {
                 conv3x3_backward(recording, (&self.name, block), d_output, mask, weight, &d_input)?;
             }
+            Method::Winograd(block) => self.transformed(work, [height, width], weight, |label, scratch| {
+                winograd::convolve_backward(recording, (label, block), (d_output, mask), weight, &d_input, scratch)
+            })?,
         }
         Ok(d_input)
+    }
+
+    /// Lends the memory that Winograd's transforms need beside a map of `size`.
+    fn transformed(
+        &self,
+        work: &mut Workspace,
+        [height, width]: [usize; 2],
+        weight: &Tensor,
+        record: impl FnOnce(&str, [&Tensor; 2]) -> Result<()>,
+    ) -> Result<()> {
+        let [_, reads, writes] = three(weight);
+        let shapes = winograd::scratch(height, width, reads, writes);
+        let [tiles, product] = shapes.map(|shape| work.take("winograd", Scalar::F32, &shape));
+        let result = record(&self.name, [&tiles, &product]);
+        work.give(tiles);
+        work.give(product);
+        result
     }
 }

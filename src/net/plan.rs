@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::kernel::Scalar;
 use crate::net::bands::Bands;
-use crate::net::convolution::Convolution;
+use crate::net::convolution::Layer;
 use crate::net::edge::Edge;
 use crate::net::tiles::{Region, Tile};
 use crate::net::vgg19::Tap;
@@ -99,7 +99,7 @@ pub trait TapTerm {
 /// The network's weights as buffers, and how it is run.
 #[derive(Debug)]
 pub struct Network {
-    convs: Vec<Convolution>,
+    convs: Vec<Layer>,
     pooling: Pooling,
     /// What the first convolution sees beyond the picture's edge.
     pub edge: Edge,
@@ -138,8 +138,7 @@ impl Network {
         (choices, size): (&Choices, [usize; 2]),
     ) -> Result<Network> {
         let convs = weights.convs.iter().take(depth).enumerate();
-        let convs: Vec<Convolution> =
-            convs.map(|(index, conv)| Convolution::declare(work, conv, index, (choices, size))).collect();
+        let convs: Vec<Layer> = convs.map(|(index, conv)| Layer::declare(work, conv, index, (choices, size))).collect();
         if convs.len() < depth {
             return Err(Error::Config {
                 option: "weights",

@@ -12,7 +12,7 @@ use crate::cpu::CpuEngine;
 use crate::gpu::Gpu;
 use crate::kernel::{Kernel, Scalar};
 use crate::recording::{Backend, BufferTable, Command, Engine, Purpose, Recording, Tensor};
-pub(super) use common::{noise, random_word};
+pub(super) use common::{gpu, noise, random_word};
 
 /// Elements behind every tensor.
 const GUARD: usize = 64;

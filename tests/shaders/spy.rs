@@ -96,7 +96,7 @@ pub(crate) fn launches() -> Vec<Dispatch> {
         };
         StyleTransfer::new(&spy, &weights, &picture, std::slice::from_ref(&picture), config).unwrap();
     }
-    for method in Block::ALL.map(Method::Direct) {
+    for method in Block::ALL.into_iter().flat_map(|block| [Method::Direct(block), Method::Winograd(block)]) {
         spy.choices = Choices { rules: vec![Rule::always(method)] };
         let picture = Picture { height: 9, width: 10, rgb: vec![100.0; 270] };
         let config = Config { size: Size::Native, ..Config::default() };
