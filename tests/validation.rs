@@ -33,7 +33,8 @@ const FALSE_ALARMS: &[(&str, &str)] = &[];
 /// Two iterations with each pooling and each method of convolution, in tiles: every kernel, many submissions, readbacks.
 fn child(role: &str) {
     let adapter = std::env::var("IMPASTO_TEST_ADAPTER").map_or(GpuChoice::Any, GpuChoice::Name);
-    let gpu = Gpu::new(&GpuOptions { choice: adapter, ..GpuOptions::default() }).unwrap();
+    let options = GpuOptions { choice: adapter, checked: common::checked(), ..GpuOptions::default() };
+    let gpu = Gpu::new(&options).unwrap();
     if role == "wrong" {
         wrong_call();
     }

@@ -7,5 +7,7 @@ mod epoch;
 mod pace;
 mod profile;
 
+#[doc(hidden)]
+pub use context::UNCHECKED;
 pub use context::{AdapterReport, DEFAULT_MEMORY, FEATURES, Gpu, GpuChoice, GpuOptions, adapters, preferred};
 pub use engine::GpuEngine;
