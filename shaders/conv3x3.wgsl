@@ -3,9 +3,15 @@
 //         mask [ceil(H/2), ceil(W/4), Co/4]: a word holds output > 0 of 2x4 pixels x 4 channels, bit ((y%2)*4 + x%4)*4 + c.
 // Grid: one workgroup = PIXEL_THREADS blocks of 2x4 pixels x (8 * CHANNEL_THREADS) output channels; blocks run along x
 //       first, fold from grid x into z past 65,535 workgroups; y = channel groups. Outside the picture the input is zero.
-// Writes output and mask (=, not +=). Workgroup memory: 32 * DEPTH * (PIXEL_THREADS + CHANNEL_THREADS) bytes, by default 8 KiB.
+// Writes output and mask (=, not +=). Workgroup memory: 32 * DEPTH * (PIXEL_THREADS + CHANNEL_THREADS) + 128 bytes, by
+// default 8.1 KiB.
 // An implicit GEMM: rows = pixels, columns = output channels, depth ordered (tap, channel) so that the tap is constant
-// within a depth step and no division is needed. Each thread owns 8 pixels x 8 channels in registers.
+// within a depth step and no division is needed. Each thread owns 8 pixels x 8 channels in registers: of the channels, 4
+// here and 4 in the other half of the block, so that neighbours read workgroup memory and write outputs 16 bytes side by
+// side. (8 in a row, as it was, met every second bank: a quarter-warp of 16-byte reads took two turns.)
+// DEPTH = 4 suits Ci = 4 (the picture): a step is a tap, nine of them, and nothing is padded.
+// Not done: a second pair of tiles, to fetch the next step during this one - DEPTH = 8 of 128x128 would fill the 16 KiB;
+// two or more workgroups a multiprocessor hide the fetch as well - worth a try where registers allow one group only.
 // Source: Chetlur et al. 2014, "cuDNN: Efficient Primitives for Deep Learning", section 3 (lowering without the matrix).
 
 struct Params {
@@ -26,8 +32,12 @@ override PIXEL_THREADS: u32 = 8u;
 override CHANNEL_THREADS: u32 = 8u;
 override DEPTH: u32 = 16u; // channels per depth step, a multiple of 4: 4 KiB per operand at the default tile
 
-// tile_a[k][pixel/4]: DEPTH rows of 2 * PIXEL_THREADS quads along x. tile_b[k][channel/4]: DEPTH rows of 2 * CHANNEL_THREADS.
-var<workgroup> tile_a: array<vec4<f32>, DEPTH * 2u * PIXEL_THREADS>;
+// Quads between groups of 4 rows: the 8 threads that store together then meet 8 different banks of 16 bytes.
+override PAD: u32 = 32u / DEPTH;
+
+// tile_a[k][pixel/4]: DEPTH rows of 2 * PIXEL_THREADS quads along x, a gap after every fourth.
+// tile_b[k][channel/4]: DEPTH rows of 2 * CHANNEL_THREADS.
+var<workgroup> tile_a: array<vec4<f32>, DEPTH * 2u * PIXEL_THREADS + 8u>;
 var<workgroup> tile_b: array<vec4<f32>, DEPTH * 2u * CHANNEL_THREADS>;
 
 fn load(y: u32, x: u32, c4: u32) -> vec4<f32> {
@@ -85,7 +95,7 @@ fn conv3x3(
                 let p1 = load(y, x + 1u, c4);
                 let p2 = load(y, x + 2u, c4);
                 let p3 = load(y, x + 3u, c4);
-                let at = k4 * 4u * 2u * PIXEL_THREADS + quad;
+                let at = k4 * (8u * PIXEL_THREADS + PAD) + quad;
                 tile_a[at] = vec4<f32>(p0.x, p1.x, p2.x, p3.x);
                 tile_a[at + 2u * PIXEL_THREADS] = vec4<f32>(p0.y, p1.y, p2.y, p3.y);
                 tile_a[at + 4u * PIXEL_THREADS] = vec4<f32>(p0.z, p1.z, p2.z, p3.z);
@@ -102,10 +112,11 @@ fn conv3x3(
             }
             workgroupBarrier();
             for (var k = 0u; k < DEPTH; k++) {
-                let a0 = tile_a[(k * PIXEL_THREADS + pixel_thread) * 2u];
-                let a1 = tile_a[(k * PIXEL_THREADS + pixel_thread) * 2u + 1u];
-                let b0 = tile_b[(k * CHANNEL_THREADS + channel_thread) * 2u];
-                let b1 = tile_b[(k * CHANNEL_THREADS + channel_thread) * 2u + 1u];
+                let a = (k * PIXEL_THREADS + pixel_thread) * 2u + (k / 4u) * PAD;
+                let a0 = tile_a[a];
+                let a1 = tile_a[a + 1u];
+                let b0 = tile_b[k * 2u * CHANNEL_THREADS + channel_thread];
+                let b1 = tile_b[(k * 2u + 1u) * CHANNEL_THREADS + channel_thread];
                 s0 += a0.x * b0; t0 += a0.x * b1;
                 s1 += a0.y * b0; t1 += a0.y * b1;
                 s2 += a0.z * b0; t2 += a0.z * b1;
@@ -122,7 +133,7 @@ fn conv3x3(
     let block = first_block + pixel_thread;
     let y = (block / blocks_x) * 2u;
     let x = (block % blocks_x) * 4u;
-    let c4 = first_c4 + channel_thread * 2u;
+    let c4 = first_c4 + channel_thread;
     if y >= params.height {
         return;
     }
@@ -138,16 +149,16 @@ fn conv3x3(
         bits |= store(y + 1u, x + 3u, c4, s7) << 28u;
         mask[block * (params.outputs / 4u) + c4] = bits;
     }
-    if (c4 + 1u) * 4u < params.outputs {
+    if (c4 + CHANNEL_THREADS) * 4u < params.outputs {
         var bits = 0u;
-        bits |= store(y, x, c4 + 1u, t0);
-        bits |= store(y, x + 1u, c4 + 1u, t1) << 4u;
-        bits |= store(y, x + 2u, c4 + 1u, t2) << 8u;
-        bits |= store(y, x + 3u, c4 + 1u, t3) << 12u;
-        bits |= store(y + 1u, x, c4 + 1u, t4) << 16u;
-        bits |= store(y + 1u, x + 1u, c4 + 1u, t5) << 20u;
-        bits |= store(y + 1u, x + 2u, c4 + 1u, t6) << 24u;
-        bits |= store(y + 1u, x + 3u, c4 + 1u, t7) << 28u;
-        mask[block * (params.outputs / 4u) + c4 + 1u] = bits;
+        bits |= store(y, x, c4 + CHANNEL_THREADS, t0);
+        bits |= store(y, x + 1u, c4 + CHANNEL_THREADS, t1) << 4u;
+        bits |= store(y, x + 2u, c4 + CHANNEL_THREADS, t2) << 8u;
+        bits |= store(y, x + 3u, c4 + CHANNEL_THREADS, t3) << 12u;
+        bits |= store(y + 1u, x, c4 + CHANNEL_THREADS, t4) << 16u;
+        bits |= store(y + 1u, x + 1u, c4 + CHANNEL_THREADS, t5) << 20u;
+        bits |= store(y + 1u, x + 2u, c4 + CHANNEL_THREADS, t6) << 24u;
+        bits |= store(y + 1u, x + 3u, c4 + CHANNEL_THREADS, t7) << 28u;
+        mask[block * (params.outputs / 4u) + c4 + CHANNEL_THREADS] = bits;
     }
 }

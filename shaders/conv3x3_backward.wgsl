@@ -3,7 +3,7 @@
 // Shapes: d_output [H,W,Co], mask [ceil(H/2), ceil(W/4), Co/4] as conv3x3 wrote it, d_input [H,W,Ci],
 //         weight_rotated [9,Co,Ci]: the forward weight turned by 180 degrees with its channels swapped, packed once.
 // Grid: as conv3x3, with the input channels as columns. 32 x 1 threads and DEPTH = 8 suit Ci = 4 (the picture).
-// Writes d_input (=, not +=). Workgroup memory: 32 * DEPTH * (PIXEL_THREADS + CHANNEL_THREADS) bytes.
+// Writes d_input (=, not +=). Workgroup memory: 32 * DEPTH * (PIXEL_THREADS + CHANNEL_THREADS) + 128 bytes.
 // The gradient of a convolution with respect to its input is a convolution; only its loads and epilogue differ from
 // conv3x3, but sharing one file would bind unused buffers and hide both.
 
@@ -24,8 +24,12 @@ override PIXEL_THREADS: u32 = 8u;
 override CHANNEL_THREADS: u32 = 8u;
 override DEPTH: u32 = 16u; // channels per depth step, a multiple of 4: 4 KiB per operand at the default tile
 
-// tile_a[k][pixel/4]: DEPTH rows of 2 * PIXEL_THREADS quads along x. tile_b[k][channel/4]: DEPTH rows of 2 * CHANNEL_THREADS.
-var<workgroup> tile_a: array<vec4<f32>, DEPTH * 2u * PIXEL_THREADS>;
+// Quads between groups of 4 rows: the 8 threads that store together then meet 8 different banks of 16 bytes.
+override PAD: u32 = 32u / DEPTH;
+
+// tile_a[k][pixel/4]: DEPTH rows of 2 * PIXEL_THREADS quads along x, a gap after every fourth.
+// tile_b[k][channel/4]: DEPTH rows of 2 * CHANNEL_THREADS.
+var<workgroup> tile_a: array<vec4<f32>, DEPTH * 2u * PIXEL_THREADS + 8u>;
 var<workgroup> tile_b: array<vec4<f32>, DEPTH * 2u * CHANNEL_THREADS>;
 
 fn load(y: u32, x: u32, c4: u32) -> vec4<f32> {
@@ -83,7 +87,7 @@ fn conv3x3_backward(
                 let p1 = load(y, x + 1u, c4);
                 let p2 = load(y, x + 2u, c4);
                 let p3 = load(y, x + 3u, c4);
-                let at = k4 * 4u * 2u * PIXEL_THREADS + quad;
+                let at = k4 * (8u * PIXEL_THREADS + PAD) + quad;
                 tile_a[at] = vec4<f32>(p0.x, p1.x, p2.x, p3.x);
                 tile_a[at + 2u * PIXEL_THREADS] = vec4<f32>(p0.y, p1.y, p2.y, p3.y);
                 tile_a[at + 4u * PIXEL_THREADS] = vec4<f32>(p0.z, p1.z, p2.z, p3.z);
@@ -100,10 +104,11 @@ fn conv3x3_backward(
             }
             workgroupBarrier();
             for (var k = 0u; k < DEPTH; k++) {
-                let a0 = tile_a[(k * PIXEL_THREADS + pixel_thread) * 2u];
-                let a1 = tile_a[(k * PIXEL_THREADS + pixel_thread) * 2u + 1u];
-                let b0 = tile_b[(k * CHANNEL_THREADS + channel_thread) * 2u];
-                let b1 = tile_b[(k * CHANNEL_THREADS + channel_thread) * 2u + 1u];
+                let a = (k * PIXEL_THREADS + pixel_thread) * 2u + (k / 4u) * PAD;
+                let a0 = tile_a[a];
+                let a1 = tile_a[a + 1u];
+                let b0 = tile_b[k * 2u * CHANNEL_THREADS + channel_thread];
+                let b1 = tile_b[(k * 2u + 1u) * CHANNEL_THREADS + channel_thread];
                 s0 += a0.x * b0; t0 += a0.x * b1;
                 s1 += a0.y * b0; t1 += a0.y * b1;
                 s2 += a0.z * b0; t2 += a0.z * b1;
@@ -120,7 +125,7 @@ fn conv3x3_backward(
     let block = first_block + pixel_thread;
     let y = (block / blocks_x) * 2u;
     let x = (block % blocks_x) * 4u;
-    let c4 = first_c4 + channel_thread * 2u;
+    let c4 = first_c4 + channel_thread;
     if y >= params.height {
         return;
     }
@@ -134,14 +139,14 @@ fn conv3x3_backward(
         store(y + 1u, x + 2u, c4, s6);
         store(y + 1u, x + 3u, c4, s7);
     }
-    if (c4 + 1u) * 4u < params.inputs {
-        store(y, x, c4 + 1u, t0);
-        store(y, x + 1u, c4 + 1u, t1);
-        store(y, x + 2u, c4 + 1u, t2);
-        store(y, x + 3u, c4 + 1u, t3);
-        store(y + 1u, x, c4 + 1u, t4);
-        store(y + 1u, x + 1u, c4 + 1u, t5);
-        store(y + 1u, x + 2u, c4 + 1u, t6);
-        store(y + 1u, x + 3u, c4 + 1u, t7);
+    if (c4 + CHANNEL_THREADS) * 4u < params.inputs {
+        store(y, x, c4 + CHANNEL_THREADS, t0);
+        store(y, x + 1u, c4 + CHANNEL_THREADS, t1);
+        store(y, x + 2u, c4 + CHANNEL_THREADS, t2);
+        store(y, x + 3u, c4 + CHANNEL_THREADS, t3);
+        store(y + 1u, x, c4 + CHANNEL_THREADS, t4);
+        store(y + 1u, x + 1u, c4 + CHANNEL_THREADS, t5);
+        store(y + 1u, x + 2u, c4 + CHANNEL_THREADS, t6);
+        store(y + 1u, x + 3u, c4 + CHANNEL_THREADS, t7);
     }
 }

@@ -3,6 +3,7 @@
 //         at (top, left), in row-major order; split s takes positions s*split .. (s+1)*split.
 // Grid: x = pairs of 64-channel tiles (row <= column, row by row), y = splits. One workgroup of 64 threads = 64x64 entries.
 // Writes partial (=, not +=) in the tiles of the upper triangle; gram_reduce mirrors. Workgroup memory 8 KiB.
+// Each thread owns 8 rows x 4 columns here and 4 in the other half, so that neighbours read and write 16 bytes side by side.
 // A SYRK with the long axis split, so that large pictures fill the machine; each split adds in position order.
 // Rejected: atomics instead of splits - f32 atomics do not exist in WGSL, and their order would change the bits.
 
@@ -43,8 +44,8 @@ fn store(at: u32, row: u32, c4: u32, low: vec4<f32>, high: vec4<f32>) {
     if c4 * 4u < params.channels {
         partial[at + row * (params.channels / 4u) + c4] = low;
     }
-    if (c4 + 1u) * 4u < params.channels {
-        partial[at + row * (params.channels / 4u) + c4 + 1u] = high;
+    if (c4 + 8u) * 4u < params.channels {
+        partial[at + row * (params.channels / 4u) + c4 + 8u] = high;
     }
 }
 
@@ -84,8 +85,8 @@ fn gram(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var k = 0u; k < DEPTH; k++) {
             let a0 = tile_a[k * 16u + row_thread * 2u];
             let a1 = tile_a[k * 16u + row_thread * 2u + 1u];
-            let b0 = tile_b[k * 16u + column_thread * 2u];
-            let b1 = tile_b[k * 16u + column_thread * 2u + 1u];
+            let b0 = tile_b[k * 16u + column_thread];
+            let b1 = tile_b[k * 16u + 8u + column_thread];
             s0 += a0.x * b0; t0 += a0.x * b1;
             s1 += a0.y * b0; t1 += a0.y * b1;
             s2 += a0.z * b0; t2 += a0.z * b1;
@@ -100,7 +101,7 @@ fn gram(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
     let at = group.y * params.channels * (params.channels / 4u);
     let i = row * 64u + row_thread * 8u;
-    let j4 = column * 16u + column_thread * 2u;
+    let j4 = column * 16u + column_thread;
     store(at, i, j4, s0, t0);
     store(at, i + 1u, j4, s1, t1);
     store(at, i + 2u, j4, s2, t2);

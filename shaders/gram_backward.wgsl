@@ -2,7 +2,8 @@
 // Shapes: feature, d_feature [H,W,C], C a multiple of 4; d_gram [C,C], symmetric, with every factor of the loss in it
 //         (for G = F'F/numel: 2/numel * dL/dG). Owned positions: as in gram.
 // Grid: x (folding into z past 65,535) = groups of 64 owned positions, y = groups of 64 channels; 64 threads.
-// Adds into d_feature (+=). Workgroup memory 8 KiB. Each thread owns 8 positions x 8 channels in registers.
+// Adds into d_feature (+=). Workgroup memory 8.1 KiB. Each thread owns 8 positions x 8 channels in registers: of the channels,
+// 4 here and 4 in the other half, so that neighbours read and write 16 bytes side by side.
 
 struct Params {
     width: u32,
@@ -20,9 +21,11 @@ struct Params {
 
 const DEPTH: u32 = 16u;
 const THREADS: u32 = 64u;
+// Quads between groups of 4 rows: the 8 threads that store together then meet 8 different banks of 16 bytes.
+const PAD: u32 = 2u;
 
-// tile_a[k][position/4], tile_b[k][channel/4]
-var<workgroup> tile_a: array<vec4<f32>, 256>;
+// tile_a[k][position/4], a gap after every fourth row. tile_b[k][channel/4].
+var<workgroup> tile_a: array<vec4<f32>, 264>;
 var<workgroup> tile_b: array<vec4<f32>, 256>;
 
 fn pixel(position: u32) -> u32 {
@@ -46,8 +49,8 @@ fn add(position: u32, c4: u32, low: vec4<f32>, high: vec4<f32>) {
     if c4 * 4u < params.channels {
         d_feature[at] += low;
     }
-    if (c4 + 1u) * 4u < params.channels {
-        d_feature[at + 1u] += high;
+    if (c4 + 8u) * 4u < params.channels {
+        d_feature[at + 8u] += high;
     }
 }
 
@@ -79,10 +82,11 @@ fn gram_backward(
         let p1 = load(first_position + quad * 4u + 1u, c / 4u + k4);
         let p2 = load(first_position + quad * 4u + 2u, c / 4u + k4);
         let p3 = load(first_position + quad * 4u + 3u, c / 4u + k4);
-        tile_a[k4 * 64u + quad] = vec4<f32>(p0.x, p1.x, p2.x, p3.x);
-        tile_a[k4 * 64u + 16u + quad] = vec4<f32>(p0.y, p1.y, p2.y, p3.y);
-        tile_a[k4 * 64u + 32u + quad] = vec4<f32>(p0.z, p1.z, p2.z, p3.z);
-        tile_a[k4 * 64u + 48u + quad] = vec4<f32>(p0.w, p1.w, p2.w, p3.w);
+        let at = k4 * (64u + PAD) + quad;
+        tile_a[at] = vec4<f32>(p0.x, p1.x, p2.x, p3.x);
+        tile_a[at + 16u] = vec4<f32>(p0.y, p1.y, p2.y, p3.y);
+        tile_a[at + 32u] = vec4<f32>(p0.z, p1.z, p2.z, p3.z);
+        tile_a[at + 48u] = vec4<f32>(p0.w, p1.w, p2.w, p3.w);
         for (var task = local; task < DEPTH * 16u; task += THREADS) {
             let channel = c + task / 16u;
             let c4 = first_c4 + task % 16u;
@@ -94,10 +98,11 @@ fn gram_backward(
         }
         workgroupBarrier();
         for (var k = 0u; k < DEPTH; k++) {
-            let a0 = tile_a[k * 16u + position_thread * 2u];
-            let a1 = tile_a[k * 16u + position_thread * 2u + 1u];
-            let b0 = tile_b[k * 16u + channel_thread * 2u];
-            let b1 = tile_b[k * 16u + channel_thread * 2u + 1u];
+            let a = k * 16u + position_thread * 2u + (k / 4u) * PAD;
+            let a0 = tile_a[a];
+            let a1 = tile_a[a + 1u];
+            let b0 = tile_b[k * 16u + channel_thread];
+            let b1 = tile_b[k * 16u + 8u + channel_thread];
             s0 += a0.x * b0; t0 += a0.x * b1;
             s1 += a0.y * b0; t1 += a0.y * b1;
             s2 += a0.z * b0; t2 += a0.z * b1;
@@ -111,7 +116,7 @@ fn gram_backward(
     }
 
     let p = first_position + position_thread * 8u;
-    let c4 = first_c4 + channel_thread * 2u;
+    let c4 = first_c4 + channel_thread;
     add(p, c4, s0, t0);
     add(p + 1u, c4, s1, t1);
     add(p + 2u, c4, s2, t2);

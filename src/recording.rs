@@ -2,6 +2,7 @@
 //!
 //! It names no wgpu object, so it can be printed, summed, profiled and tested, and either engine runs it.
 
+mod choices;
 mod faults;
 
 use std::collections::HashMap;
@@ -13,6 +14,7 @@ use bytemuck::Pod;
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Kernel, Scalar};
 
+pub use choices::{Block, Choices, Convolution, Geometry, Method, Pass, Rule};
 pub(crate) use faults::Fate;
 #[doc(hidden)]
 pub use faults::Faults;
@@ -443,6 +445,10 @@ pub trait Backend: fmt::Debug {
     /// What jobs on it may take.
     fn room(&self) -> Room {
         Room::default()
+    }
+    /// How jobs on it compute their convolutions.
+    fn choices(&self) -> Choices {
+        Choices::default()
     }
     /// Forecast of [`Ledger::overhead`] for a job with these buffers and recordings.
     fn overhead(&self, _: &BufferTable, _recordings: &[&Recording]) -> u64 {

@@ -11,7 +11,7 @@ use impasto::gpu::{Gpu, GpuChoice, GpuOptions};
 use impasto::kernel::Scalar;
 use impasto::ops::conv3x3::{conv3x3, mask_shape};
 use impasto::ops::{gram::gram, pool::pool_max};
-use impasto::recording::{Backend, BufferTable, Purpose, Recording, Tensor};
+use impasto::recording::{Backend, Block, BufferTable, Purpose, Recording, Tensor};
 use impasto::transfer::{Config, Size, StyleTransfer};
 use impasto::weights::builtin::builtin;
 use impasto::wgpu;
@@ -45,7 +45,7 @@ fn small() -> (BufferTable, Recording, [Tensor; 3]) {
     let output = tensor("output", Scalar::F32, &[3, 5, 8]);
     let mask = tensor("mask", Scalar::U32, &mask_shape(3, 5, 8));
     let mut recording = Recording::new("small");
-    conv3x3(&mut recording, "small", &input, &weight, &bias, &output, &mask).unwrap();
+    conv3x3(&mut recording, ("small", Block::SQUARE), &input, &weight, &bias, &output, &mask).unwrap();
     (table, recording, [input, weight, output])
 }
 
@@ -122,7 +122,7 @@ fn wrong_tensors_are_refused_when_recorded() {
     let mut recording = Recording::new("refused");
     let mut refused = |tensors: [&Tensor; 5], binding: &str, part: &str| {
         let [input, weight, bias, output, mask] = tensors;
-        let error = conv3x3(&mut recording, "x", input, weight, bias, output, mask).unwrap_err();
+        let error = conv3x3(&mut recording, ("x", Block::SQUARE), input, weight, bias, output, mask).unwrap_err();
         let Error::Shape { kernel, binding: at, .. } = &error else { panic!("{error}") };
         assert_eq!((*kernel, at.as_str()), ("conv3x3", binding), "{error}");
         assert!(error.to_string().contains(part), "{error} does not say {part}");

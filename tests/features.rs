@@ -15,7 +15,7 @@ use impasto::ops::gram::{gram, gram_reduce, splits};
 use impasto::ops::pool::{pool_max, winner_shape};
 use impasto::ops::{Rect, padded};
 use impasto::picture::Picture;
-use impasto::recording::{Backend, BufferTable, Engine, Purpose, Recording, Tensor};
+use impasto::recording::{Backend, Block, BufferTable, Engine, Purpose, Recording, Tensor};
 use impasto::weights::{Conv, Weights, load};
 use serde_json::Value;
 
@@ -95,7 +95,8 @@ impl Chain {
         let bias = self.upload("bias", &[conv.outputs], conv.bias.clone());
         let output = self.tensor(&conv.name, Scalar::F32, &[height, width, conv.outputs]);
         let mask = self.tensor("mask", Scalar::U32, &mask_shape(height, width, conv.outputs));
-        conv3x3(&mut self.recording, &conv.name, input, &weight, &bias, &output, &mask).unwrap();
+        let block = Block::usual(inputs, conv.outputs);
+        conv3x3(&mut self.recording, (&conv.name, block), input, &weight, &bias, &output, &mask).unwrap();
         self.layers.push((conv.name.replace("conv", "relu"), output.clone()));
         output
     }

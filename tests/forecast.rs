@@ -10,7 +10,7 @@ use impasto::error::{Error, Result};
 use impasto::net::plan::Pooling;
 use impasto::picture::Picture;
 use impasto::recording::{Backend, BufferTable, Command, Dispatch, Engine, Purpose, Recording, Room, Tensor};
-use impasto::transfer::{Config, Plan, Size, StyleLoss, StyleTransfer, TotalVariation};
+use impasto::transfer::{Config, Convolution, Plan, Size, StyleLoss, StyleTransfer, TotalVariation};
 use impasto::weights::builtin::builtin;
 
 /// The layers of the article, and those of jcjohnson's neural-style.
@@ -122,6 +122,7 @@ fn the_cpu_engine_holds_what_was_forecast() {
     check(&Cpu, (149, 101), Config { tile: Some(64), max_buffer: 50_000, ..scaled });
     let one = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     one.install(|| check(&Cpu, (149, 101), Config { tile: Some(64), ..article() }));
+    check(&Cpu, (61, 43), Config { tile: Some(48), convolution: Convolution::Winograd, ..article() });
 }
 
 #[test]
@@ -132,6 +133,8 @@ fn a_gpu_holds_what_was_forecast() {
     check(&gpu, (67, 43), Config { tile: Some(32), max_buffer: 20_000, ..small() });
     let wasserstein = Config { style_loss: StyleLoss::Wasserstein, pooling: Pooling::L2, ..small() };
     check(&gpu, (67, 43), Config { tile: Some(32), ..wasserstein });
+    let convolution = Convolution::Winograd;
+    check(&gpu, (67, 43), Config { tile: Some(32), convolution, ..small() });
 }
 
 fn dispatch(command: &Command) -> Option<&Dispatch> {

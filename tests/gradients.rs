@@ -31,9 +31,9 @@ use impasto::ops::pool_l2::{pool_l2, pool_l2_backward};
 use impasto::ops::total_variation::{Differences, total_variation};
 use impasto::picture::Picture;
 use impasto::recording::{
-    Backend, BufferId, BufferTable, Command, Dispatch, Engine, Program, Purpose, Recording, Tensor,
+    Backend, Block, BufferId, BufferTable, Command, Dispatch, Engine, Program, Purpose, Recording, Tensor,
 };
-use impasto::transfer::{Config, Init, Size, StyleLoss, StyleTransfer, TotalVariation};
+use impasto::transfer::{Config, Convolution, Init, Size, StyleLoss, StyleTransfer, TotalVariation};
 use impasto::weights::Weights;
 use impasto::weights::builtin::random;
 
@@ -190,9 +190,9 @@ fn a_convolution_passes_an_upstream_gradient_on() {
         let weight_rotated = op.input(&[9, 12, 8], &rotated(&values, 8, 12));
         let bias = op.random(&[12]);
         let mask = op.kinks(&mask_shape(height, width, 12));
-        conv3x3(&mut op.forward, "test", &op.x, &weight, &bias, &op.y, &mask).unwrap();
+        conv3x3(&mut op.forward, ("test", Block::SQUARE), &op.x, &weight, &bias, &op.y, &mask).unwrap();
         let d_y = op.upstream();
-        conv3x3_backward(&mut op.backward, "test", &d_y, &mask, &weight_rotated, &op.d_x).unwrap();
+        conv3x3_backward(&mut op.backward, ("test", Block::SQUARE), &d_y, &mask, &weight_rotated, &op.d_x).unwrap();
         op.check(&format!("conv3x3 {height}x{width}"));
     }
 }
@@ -348,19 +348,19 @@ struct Step {
 }
 
 /// What sets one job apart from another.
-type Kind = (Pooling, Edge, StyleLoss);
+type Kind = (Pooling, Edge, StyleLoss, Convolution);
 
 /// Every pooling and edge, and every loss whose gradient is its derivative.
 const KINDS: [Kind; 5] = [
-    (Pooling::Max, Edge::Zero, StyleLoss::Article),
-    (Pooling::Average, Edge::Zero, StyleLoss::Classic),
-    (Pooling::Max, Edge::Replicate, StyleLoss::Article),
-    (Pooling::L2, Edge::Zero, StyleLoss::Gatys),
-    (Pooling::Average, Edge::Zero, StyleLoss::ScaledMse),
+    (Pooling::Max, Edge::Zero, StyleLoss::Article, Convolution::Auto),
+    (Pooling::Average, Edge::Zero, StyleLoss::Classic, Convolution::Auto),
+    (Pooling::Max, Edge::Replicate, StyleLoss::Article, Convolution::Auto),
+    (Pooling::L2, Edge::Zero, StyleLoss::Gatys, Convolution::Auto),
+    (Pooling::Average, Edge::Zero, StyleLoss::ScaledMse, Convolution::Auto),
 ];
 
 /// A job with every kind of term. Its buffers stay with the engine.
-fn step(backend: &dyn Backend, height: usize, width: usize, (pooling, edge, style_loss): Kind) -> Step {
+fn step(backend: &dyn Backend, height: usize, width: usize, (pooling, edge, style_loss, convolution): Kind) -> Step {
     let layers = |names: &[(&str, f32)]| -> Vec<(Tap, f32)> {
         names.iter().map(|(name, weight)| (name.parse().unwrap(), *weight)).collect()
     };
@@ -374,6 +374,7 @@ fn step(backend: &dyn Backend, height: usize, width: usize, (pooling, edge, styl
         tv: if pooling == Pooling::L2 { TotalVariation::NinePoint } else { TotalVariation::L2 },
         pooling,
         edge,
+        convolution,
         init: Init::Picture(picture(3, height, width)),
         ..Config::default()
     };
@@ -447,7 +448,9 @@ fn follow(gpu: &impasto::gpu::Gpu, height: usize, width: usize, kind: Kind) {
         let programs = (subject.prepare(&single).unwrap(), oracle.prepare(&single).unwrap());
         subject.run(programs.0, 1).unwrap();
         oracle.run(programs.1, 1).unwrap();
-        let Some(dispatch) = launch(command).filter(|d| ["conv3x3", "pool_max"].contains(&d.kernel.name)) else {
+        let Some(dispatch) =
+            launch(command).filter(|d| ["conv3x3", "winograd_output", "pool_max"].contains(&d.kernel.name))
+        else {
             continue;
         };
         for tensor in written(dispatch) {
@@ -480,12 +483,14 @@ fn difference(subject: &mut dyn Engine, oracle: &mut CpuEngine<f64>, tensor: &Te
 #[test]
 fn a_gpus_gradient_is_that_of_the_twins() {
     let Some(gpu) = gpu("gradients") else { return };
-    let article = [
-        (Pooling::Max, Edge::Zero, StyleLoss::Article),
-        (Pooling::Average, Edge::Zero, StyleLoss::Article),
-        (Pooling::Max, Edge::Replicate, StyleLoss::Article),
+    let kinds = [
+        (Pooling::Max, Edge::Zero, StyleLoss::Article, Convolution::Auto),
+        (Pooling::Average, Edge::Zero, StyleLoss::Article, Convolution::Auto),
+        (Pooling::Max, Edge::Replicate, StyleLoss::Article, Convolution::Auto),
+        (Pooling::L2, Edge::Zero, StyleLoss::ScaledMse, Convolution::Auto),
+        (Pooling::Max, Edge::Zero, StyleLoss::Article, Convolution::Winograd),
     ];
-    for kind in article.into_iter().chain([(Pooling::L2, Edge::Zero, StyleLoss::ScaledMse)]) {
+    for kind in kinds {
         for (height, width) in [(37, 29), (12, 10), (7, 5), (1, 9), (9, 1)] {
             follow(&gpu, height, width, kind);
         }

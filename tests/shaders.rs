@@ -253,6 +253,13 @@ fn every_file_is_a_kernel_and_every_kernel_a_file() {
 }
 
 #[test]
+fn kernels_that_run_without_checks_are_kernels() {
+    for name in impasto::gpu::UNCHECKED {
+        assert!(KERNELS.iter().any(|kernel| kernel.name == name), "{name}");
+    }
+}
+
+#[test]
 fn every_shader_agrees_with_its_host_declaration() {
     let all: Vec<String> = KERNELS
         .iter()

@@ -205,8 +205,8 @@ impl TapTerm for Squares {
 /// Loss and gradient of [`Squares`] with tiles of 32 pixels, or none, and whatever radius.
 fn squares(backend: &dyn Backend, tap: Tap, tile: Option<usize>, radius: usize, grid: usize) -> (f32, Vec<f32>) {
     let (height, width) = (61, 67);
-    let mut work = Workspace::default();
-    let network = Network::new(&mut work, &WEIGHTS, tap.conv() + 1, Pooling::Max).unwrap();
+    let (mut work, choices) = (Workspace::default(), backend.choices());
+    let network = Network::new(&mut work, &WEIGHTS, tap.conv() + 1, Pooling::Max, (&choices, [height, width])).unwrap();
     let mut tensor = |shape: &[usize]| work.table.tensor("test", Scalar::F32, shape, Purpose::Image);
     let (image, d_image, losses) = (tensor(&[height, width, 4]), tensor(&[height, width, 4]), tensor(&[1]));
     let step = 1 << tap.level();

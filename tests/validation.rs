@@ -11,7 +11,7 @@ use std::process::Command;
 use common::{layers, picture};
 use impasto::gpu::{Gpu, GpuChoice, GpuOptions};
 use impasto::net::plan::Pooling;
-use impasto::transfer::{Config, Size, StyleTransfer};
+use impasto::transfer::{Config, Convolution, Size, StyleTransfer};
 use impasto::weights::builtin::builtin;
 use impasto::wgpu;
 
@@ -30,14 +30,16 @@ khronos_validation.enables = VK_VALIDATION_FEATURE_ENABLE_SYNCHRONIZATION_VALIDA
 /// Messages that are known to be wrong, each with the reason.
 const FALSE_ALARMS: &[(&str, &str)] = &[];
 
-/// Two iterations with each pooling, in tiles: every kernel, many submissions, readbacks.
+/// Two iterations with each pooling and each method of convolution, in tiles: every kernel, many submissions, readbacks.
 fn child(role: &str) {
     let adapter = std::env::var("IMPASTO_TEST_ADAPTER").map_or(GpuChoice::Any, GpuChoice::Name);
-    let gpu = Gpu::new(&GpuOptions { choice: adapter, ..GpuOptions::default() }).unwrap();
+    let options = GpuOptions { choice: adapter, checked: common::checked(), ..GpuOptions::default() };
+    let gpu = Gpu::new(&options).unwrap();
     if role == "wrong" {
         wrong_call();
     }
-    for pooling in if role == "run" { &[Pooling::Max, Pooling::Average][..] } else { &[] } {
+    let kinds = [(Pooling::Max, Convolution::Direct), (Pooling::Average, Convolution::Winograd)];
+    for (pooling, convolution) in kinds.into_iter().filter(|_| role == "run") {
         let config = Config {
             size: Size::Native,
             style_size: Some(Size::Native),
@@ -46,7 +48,8 @@ fn child(role: &str) {
             tv_weight: 1.0,
             iterations: 2,
             tile: Some(16),
-            pooling: *pooling,
+            pooling,
+            convolution,
             ..Config::default()
         };
         let mut job =

@@ -13,7 +13,7 @@ use super::batch::BatchOptions;
 use super::checkpoint::CheckpointOptions;
 use super::grid::Grid;
 use super::idle::hidden;
-use super::names::{EdgeName, OrientationName, PoolingName, StyleLossName, TotalVariationName};
+use super::names::{ConvolutionName, EdgeName, OrientationName, PoolingName, StyleLossName, TotalVariationName};
 use super::optimizer::OptimizerOptions;
 use super::pictures::PictureOptions;
 use super::plan::{PlanArguments, parse_memory};
@@ -192,6 +192,10 @@ pub(crate) struct Options {
     /// Orientation of the kernels: as trained, or transposed as the article loads them
     #[arg(long)]
     kernel_orientation: Option<OrientationName>,
+    /// How convolutions are computed: `auto` (what suits the device), `direct` (on a GPU the closest rounding), `winograd`
+    /// (a quarter of the multiplications, where there are 64 channels or more); the CPU engine is fastest with `auto`
+    #[arg(long)]
+    convolution: Option<ConvolutionName>,
     /// Edge of the tiles in pixels, or `auto`: the whole picture if the memory holds it, else the largest tiles that do;
     /// the result is the same up to rounding
     #[arg(long, value_parser = parse_tile, value_name = "N|auto", allow_negative_numbers = true)]
@@ -368,6 +372,7 @@ impl Options {
         put(&mut config.tv, &self.tv.map(Into::into));
         put(&mut config.pooling, &self.pooling.map(Into::into));
         put(&mut config.edge, &self.edge.map(Into::into));
+        put(&mut config.convolution, &self.convolution.map(Into::into));
         put(&mut config.pooling_scale, &self.pooling_scale);
         put(&mut config.orientation, &self.kernel_orientation.map(Into::into));
         self.optimizer.configure(&mut config)?;

@@ -14,7 +14,8 @@ use toml::de::{DeTable, DeValue};
 use super::args::{self, Arguments, Options};
 use super::idle;
 use super::names::{
-    AdamFormName, EdgeName, OptimizerName, OrientationName, PoolingName, StyleLossName, TotalVariationName, typed,
+    AdamFormName, ConvolutionName, EdgeName, OptimizerName, OrientationName, PoolingName, StyleLossName,
+    TotalVariationName, typed,
 };
 
 /// Options that a file may not set: another file, what only tests use, and what is said of one run only.
@@ -226,6 +227,7 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
         pooling,
         edge,
         pooling_scale,
+        convolution,
         iterations,
         first_iterations,
         min_scale,
@@ -322,6 +324,7 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
     lines.push(("seed", seed.to_string()));
     lines.extend(mean.map(|[r, g, b]| ("mean", format!("[{r}, {g}, {b}]"))));
     lines.push(("kernel-orientation", quoted(typed(OrientationName::from(*orientation)))));
+    lines.push(("convolution", quoted(typed(ConvolutionName::from(*convolution)))));
     lines.push(("tile", tile.map_or(quoted("auto".into()), |edge| edge.to_string())));
     lines.extend(memory.map(|bytes| ("memory", bytes.to_string())));
     lines

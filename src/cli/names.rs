@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use impasto::net::edge::Edge;
 use impasto::net::plan::Pooling;
 use impasto::picture::color::{ColorMatch, HistogramMatch, OriginalColors};
-use impasto::transfer::{AdamForm, Optimizer, Orientation, StyleLoss, TotalVariation};
+use impasto::transfer::{AdamForm, Convolution, Optimizer, Orientation, StyleLoss, TotalVariation};
 
 /// Declares an enum of names beside one of the library's, and the way from either to the other.
 macro_rules! names {
@@ -28,6 +28,7 @@ macro_rules! names {
 
 names!(PoolingName for Pooling { Max, #[value(name = "avg")] Average, L2 });
 names!(EdgeName for Edge { Zero, Replicate });
+names!(ConvolutionName for Convolution { Auto, Direct, Winograd });
 names!(OrientationName for Orientation { True, Article });
 names!(OptimizerName for Optimizer { Adam, Lbfgs });
 names!(AdamFormName for AdamForm { #[value(name = "tensorflow")] TensorFlow, Standard });

@@ -34,3 +34,4 @@ pub use engine::FaultyCpu;
 pub use engine::{Cpu, CpuEngine, CpuOracle};
 pub use instructions::instructions;
 pub(crate) use matmul::{Matrix, matmul};
+pub(crate) use winograd::G as WINOGRAD_FILTER;

@@ -23,7 +23,7 @@ const PANEL: usize = 64;
 const GAP: usize = 16;
 
 /// G of `g' = G g Gᵀ`.
-const G: [[f64; 3]; PATCH] = [
+pub(crate) const G: [[f64; 3]; PATCH] = [
     [0.25, 0.0, 0.0],
     [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
     [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],

@@ -7,10 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::engine::GpuEngine;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::recording::{Backend, BufferTable, Engine, Faults, Recording, Room};
+use crate::recording::{Backend, BufferTable, Choices, Engine, Faults, Recording, Room};
 
 /// Bytes that a job takes on a GPU at most where its settings do not say: no API tells how much is free.
 pub const DEFAULT_MEMORY: u64 = 2 << 30;
+
+/// Kernels whose shaders run without checks of their indices and loops: matrix products, whose inner loops pay for them
+/// (580 against 860 GFLOP/s on an M1, by others' measurements). Each one's tests run it both ways.
+#[doc(hidden)]
+pub const UNCHECKED: [&str; 6] = ["conv3x3", "conv3x3_backward", "gram", "gram_backward", "matmul", "winograd_product"];
 
 /// Which adapter to take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +38,9 @@ pub struct GpuOptions {
     pub choice: GpuChoice,
     /// Ask for WebGPU's default limits instead of the adapter's, as a browser or a careful host would.
     pub default_limits: bool,
+    /// Have every shader's accesses and loops checked on the device, also those of the kernels that are known to keep to
+    /// their buffers; some take half as long again.
+    pub checked: bool,
     /// Failures that tests order.
     #[doc(hidden)]
     pub faults: Faults,
@@ -68,6 +76,8 @@ pub struct AdapterReport {
 pub struct Gpu {
     shared: Arc<Mutex<Arc<Shared>>>,
     name: String,
+    /// As [`AdapterReport::kind`].
+    kind: &'static str,
     /// How to open it again; a host's own device cannot be.
     options: Option<GpuOptions>,
 }
@@ -75,6 +85,8 @@ pub struct Gpu {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) device: wgpu::Device,
+    /// As [`GpuOptions::checked`].
+    checked: bool,
     pub(super) queue: wgpu::Queue,
     pub(super) faults: Faults,
     lost: Arc<AtomicBool>,
@@ -160,15 +172,19 @@ fn matrices(adapter: &wgpu::Adapter) -> Vec<String> {
 impl Gpu {
     /// Opens the adapter that the options choose.
     pub fn new(options: &GpuOptions) -> Result<Gpu> {
-        let (shared, name) = open(options)?;
-        Ok(Gpu { shared: Arc::new(Mutex::new(Arc::new(shared))), name, options: Some(options.clone()) })
+        let (shared, info) = open(options)?;
+        Ok(Gpu::made(shared, &info, Some(options.clone())))
     }
 
     /// Runs on a device that the host application owns. Its error handler and lost callback are left as they are. When
     /// it is lost the run ends, since only the host can open it again.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
-        let shared = Shared::new(device, queue, Faults::default());
-        Gpu { shared: Arc::new(Mutex::new(Arc::new(shared))), name: name(&adapter.get_info()), options: None }
+        let shared = Shared::new(device, queue, &GpuOptions::default());
+        Gpu::made(shared, &adapter.get_info(), None)
+    }
+
+    fn made(shared: Shared, info: &wgpu::AdapterInfo, options: Option<GpuOptions>) -> Gpu {
+        Gpu { shared: Arc::new(Mutex::new(Arc::new(shared))), name: name(info), kind: kind(info), options }
     }
 
     /// Name, backend and kind of the adapter.
@@ -214,8 +230,8 @@ impl Gpu {
     }
 }
 
-/// Opens a device on the adapter that the options choose, and gives the adapter's name.
-fn open(options: &GpuOptions) -> Result<(Shared, String)> {
+/// Opens a device on the adapter that the options choose, and says what that is.
+fn open(options: &GpuOptions) -> Result<(Shared, wgpu::AdapterInfo)> {
     let mut found = enumerate();
     let names: Vec<String> = found.iter().map(|adapter| adapter.get_info().name).collect();
     let pick = match &options.choice {
@@ -251,12 +267,12 @@ fn open(options: &GpuOptions) -> Result<(Shared, String)> {
         what: format!("{} does not open: {error}", names[pick]),
         hint: "update the driver, or use `--device cpu`".into(),
     })?;
-    let shared = Shared::new(device, queue, options.faults.clone());
+    let shared = Shared::new(device, queue, options);
     let lost = shared.lost.clone();
     shared.device.set_device_lost_callback(move |_, _| lost.store(true, Ordering::Relaxed));
     // By default wgpu panics on an error outside every scope; all our calls are scoped, and none may panic.
     shared.device.on_uncaptured_error(Arc::new(|_| {}));
-    Ok((shared, name(&adapter.get_info())))
+    Ok((shared, adapter.get_info()))
 }
 
 fn name(info: &wgpu::AdapterInfo) -> String {
@@ -274,14 +290,34 @@ impl Backend for Gpu {
         Room { binding: limits.max_buffer_size.min(limits.max_storage_buffer_binding_size), memory: DEFAULT_MEMORY }
     }
 
+    fn choices(&self) -> Choices {
+        super::choices::supposed(self.kind)
+    }
+
     fn overhead(&self, table: &BufferTable, recordings: &[&Recording]) -> u64 {
         super::engine::overhead(table, recordings)
     }
 }
 
 impl Shared {
-    fn new(device: wgpu::Device, queue: wgpu::Queue, faults: Faults) -> Shared {
-        Shared { device, queue, faults, lost: Arc::default(), pipelines: Mutex::default() }
+    fn new(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions) -> Shared {
+        let (checked, faults) = (options.checked, options.faults.clone());
+        Shared { device, checked, queue, faults, lost: Arc::default(), pipelines: Mutex::default() }
+    }
+
+    /// Compiles a shader, without checks at run time if its kernel is one of [`UNCHECKED`].
+    fn module(&self, name: &'static str, source: &'static str) -> wgpu::ShaderModule {
+        let descriptor =
+            wgpu::ShaderModuleDescriptor { label: Some(name), source: wgpu::ShaderSource::Wgsl(source.into()) };
+        if self.checked || !UNCHECKED.contains(&name) {
+            return self.device.create_shader_module(descriptor);
+        }
+        // SAFETY: without checks a shader must not index past its buffers, nor loop for ever. The source is compiled into
+        // this library, and wgpu validates it as any other. Its indices are compared with the sizes in its parameters;
+        // record functions derive those from the very tensors that they bind, whose shapes are checked against one another
+        // and, when an engine prepares them, against their buffers. Its loops run over these sizes. The kernel's tests run
+        // it on hundreds of odd shapes with and without checks, guard words around every buffer.
+        unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
     }
 
     /// A buffer of `size` bytes for an engine whose job holds `held` bytes already; its words are zero.
@@ -324,10 +360,7 @@ impl Shared {
             return Ok(pipeline.clone());
         }
         let pipeline = self.scoped(name, || {
-            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: Some(name),
-                source: wgpu::ShaderSource::Wgsl(source.into()),
-            });
+            let module = self.module(name, source);
             self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(name),
                 layout: None,

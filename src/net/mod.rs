@@ -1,6 +1,7 @@
 //! VGG-19 as data, tiles, and the plan: which kernels run on which buffers for a picture of a given size.
 
 pub mod bands;
+mod convolution;
 pub mod edge;
 pub mod plan;
 pub mod tiles;

@@ -3,14 +3,13 @@
 use crate::error::{Error, Result};
 use crate::kernel::Scalar;
 use crate::net::bands::Bands;
+use crate::net::convolution::Layer;
 use crate::net::edge::Edge;
 use crate::net::tiles::{Region, Tile};
 use crate::net::vgg19::Tap;
-use crate::ops::conv3x3::{conv3x3, conv3x3_backward, mask_shape, rotated};
-use crate::ops::padded;
 use crate::ops::pool::{pool_average, pool_average_backward, pool_max, pool_max_backward, winner_shape};
 use crate::ops::pool_l2::{pool_l2, pool_l2_backward};
-use crate::recording::{BufferId, BufferTable, Engine, Purpose, Recording, Tensor};
+use crate::recording::{BufferId, BufferTable, Choices, Engine, Purpose, Recording, Tensor};
 use crate::weights::Weights;
 
 /// How 2x2 windows are reduced.
@@ -97,17 +96,10 @@ pub trait TapTerm {
     }
 }
 
-#[derive(Debug)]
-struct ConvTensors {
-    weight: Tensor,
-    bias: Tensor,
-    weight_rotated: Tensor,
-}
-
 /// The network's weights as buffers, and how it is run.
 #[derive(Debug)]
 pub struct Network {
-    convs: Vec<ConvTensors>,
+    convs: Vec<Layer>,
     pooling: Pooling,
     /// What the first convolution sees beyond the picture's edge.
     pub edge: Edge,
@@ -136,20 +128,17 @@ enum Pooled {
 }
 
 impl Network {
-    /// Declares the buffers of the first `depth` convolutions.
-    pub fn new(work: &mut Workspace, weights: &Weights, depth: usize, pooling: Pooling) -> Result<Network> {
-        let mut convs = Vec::new();
-        for conv in weights.convs.iter().take(depth) {
-            let (inputs, outputs) = (padded(conv.inputs), padded(conv.outputs));
-            let mut tensor = |suffix: &str, shape: &[usize]| {
-                work.table.tensor(format!("{}.{suffix}", conv.name), Scalar::F32, shape, Purpose::Weights)
-            };
-            convs.push(ConvTensors {
-                weight: tensor("weight", &[9, inputs, outputs]),
-                bias: tensor("bias", &[outputs]),
-                weight_rotated: tensor("weight_rotated", &[9, outputs, inputs]),
-            });
-        }
+    /// Declares the buffers of the first `depth` convolutions, and asks how each is to be computed for a picture of
+    /// `[height, width]`.
+    pub fn new(
+        work: &mut Workspace,
+        weights: &Weights,
+        depth: usize,
+        pooling: Pooling,
+        (choices, size): (&Choices, [usize; 2]),
+    ) -> Result<Network> {
+        let convs = weights.convs.iter().take(depth).enumerate();
+        let convs: Vec<Layer> = convs.map(|(index, conv)| Layer::declare(work, conv, index, (choices, size))).collect();
         if convs.len() < depth {
             return Err(Error::Config {
                 option: "weights",
@@ -162,22 +151,11 @@ impl Network {
 
     /// Uploads the weights, channels padded with zeros.
     pub fn upload(&self, engine: &mut dyn Engine, weights: &Weights) -> Result<()> {
-        for (index, (conv, tensors)) in weights.convs.iter().zip(&self.convs).enumerate() {
+        for (index, (conv, own)) in weights.convs.iter().zip(&self.convs).enumerate() {
             // The factor on what pooling gives is a factor on the filters after it, there and back.
             let tap = Tap::from_conv(index);
             let scale = if tap.starts_block() && tap.level() > 0 { self.pooling_scale } else { 1.0 };
-            let (inputs, outputs) = (padded(conv.inputs), padded(conv.outputs));
-            let mut weight = vec![0.0; 9 * inputs * outputs];
-            for (row, values) in conv.kernel.chunks_exact(conv.outputs).enumerate() {
-                let (tap, ci) = (row / conv.inputs, row % conv.inputs);
-                weight[(tap * inputs + ci) * outputs..][..conv.outputs].copy_from_slice(values);
-            }
-            weight.iter_mut().for_each(|value| *value *= scale);
-            engine.write(tensors.weight.buffer, &weight)?;
-            engine.write(tensors.weight_rotated.buffer, &rotated(&weight, inputs, outputs))?;
-            let mut bias = conv.bias.clone();
-            bias.resize(outputs, 0.0);
-            engine.write(tensors.bias.buffer, &bias)?;
+            own.upload(engine, conv, scale)?;
         }
         Ok(())
     }
@@ -285,11 +263,7 @@ impl Network {
                 (input, pooled) = self.pool(work, recording, tap, (input, !input_is_kept), &region)?;
                 input_is_kept = false;
             }
-            let channels = conv.bias.shape[0];
-            let [height, width, _] = three(&input);
-            let mut output = work.take("feature", Scalar::F32, &[height, width, channels]);
-            let mask = work.take("mask", Scalar::U32, &mask_shape(height, width, channels));
-            conv3x3(recording, &conv_name(tap), &input, &conv.weight, &conv.bias, &output, &mask)?;
+            let (mut output, mask) = conv.forward(work, recording, &input)?;
             if index == 0 {
                 output = self.edge.crop(work, recording, output)?;
             }
@@ -361,10 +335,9 @@ impl Network {
         for (index, (((conv, feature), mask), pooled)) in layers.rev() {
             let tap = Tap::from_conv(index);
             let region = tile.region(tap.level());
-            let [_, inputs, outputs] = three(&conv.weight);
             let mut d_output = gradient.take().unwrap_or_else(|| {
                 // Nothing lies deeper: the terms of this layer are the first to add.
-                let fresh = work.take("d_feature", Scalar::F32, &[region.height, region.width, outputs]);
+                let fresh = work.take("d_feature", Scalar::F32, &[region.height, region.width, conv.outputs()]);
                 recording.clear(fresh.buffer);
                 fresh
             });
@@ -377,13 +350,12 @@ impl Network {
             if index == 0 {
                 d_output = self.edge.uncrop(work, recording, d_output)?;
             }
-            let [height, width, _] = three(&d_output);
-            let mut d_input = work.take("d_feature", Scalar::F32, &[height, width, inputs]);
-            conv3x3_backward(recording, &conv_name(tap), &d_output, &mask, &conv.weight_rotated, &d_input)?;
+            let mut d_input = conv.backward(work, recording, &d_output, &mask)?;
             work.give(d_output);
             work.give(mask);
             if tap.starts_block() && tap.level() > 0 {
                 let before = tile.region(tap.level() - 1);
+                let [_, _, inputs] = three(&d_input);
                 let d_unpooled = work.take("d_feature", Scalar::F32, &[before.height, before.width, inputs]);
                 let label = format!("pool{}", tap.level());
                 match pooled {
@@ -436,10 +408,6 @@ impl Trace {
             work.give(tensor);
         }
     }
-}
-
-fn conv_name(tap: Tap) -> String {
-    tap.to_string().replace("relu", "conv")
 }
 
 /// The dimensions of a tensor that was made here with rank 3.

@@ -6,7 +6,7 @@ use super::{dims, grid, keep};
 use crate::cpu::{Linear, Rows, vectorized};
 use crate::error::Result;
 use crate::kernel::{Call, Kernel, Real, Slot, float, kernel, params, words};
-use crate::recording::{Launch, Recording, Tensor};
+use crate::recording::{Block, Launch, Recording, Tensor};
 
 params! {
     /// Parameters of both kernels.
@@ -67,10 +67,10 @@ pub fn rotated(weight: &[f32], inputs: usize, outputs: usize) -> Vec<f32> {
     rotated
 }
 
-/// Records `output = relu(conv(input, weight) + bias)` and its mask.
+/// Records `output = relu(conv(input, weight) + bias)` and its mask, in workgroups of a block.
 pub fn conv3x3(
     recording: &mut Recording,
-    label: &str,
+    (label, block): (&str, Block),
     input: &Tensor,
     weight: &Tensor,
     bias: &Tensor,
@@ -83,14 +83,14 @@ pub fn conv3x3(
         &CONV3X3,
         &conv_params(height, width, inputs, outputs),
         &[("input", input), ("weight", weight), ("bias", bias), ("output", output), ("mask", mask)],
-        launch(label, height, width, inputs, outputs),
+        launch((label, block), height, width, inputs, outputs),
     )
 }
 
 /// Records the gradient of [`conv3x3`] with respect to its input; `mask` is the one that the forward pass wrote.
 pub fn conv3x3_backward(
     recording: &mut Recording,
-    label: &str,
+    (label, block): (&str, Block),
     d_output: &Tensor,
     mask: &Tensor,
     weight_rotated: &Tensor,
@@ -102,7 +102,7 @@ pub fn conv3x3_backward(
         &CONV3X3_BACKWARD,
         &conv_params(height, width, inputs, outputs),
         &[("d_output", d_output), ("mask", mask), ("weight_rotated", weight_rotated), ("d_input", d_input)],
-        launch(label, height, width, outputs, inputs),
+        launch((label, block), height, width, outputs, inputs),
     )
 }
 
@@ -110,19 +110,17 @@ fn conv_params(height: usize, width: usize, inputs: usize, outputs: usize) -> Co
     ConvParams { height: height as u32, width: width as u32, inputs: inputs as u32, outputs: outputs as u32 }
 }
 
-/// Tile choice: 64 pixels x 64 channels, or 256 x 8 where there are few channels (the gradient of the picture). A taller
-/// tile must be shallower: WebGPU promises 16 KiB of workgroup memory.
-fn launch(label: &str, height: usize, width: usize, depth: usize, columns: usize) -> Launch {
-    let (pixel_threads, channel_threads, depth_step) = if columns <= 8 { (32, 1, 8) } else { (8, 8, 16) };
+fn launch((label, block): (&str, Block), height: usize, width: usize, depth: usize, columns: usize) -> Launch {
+    let (pixel_threads, channel_threads) = (block.rows / 8, block.columns / 8);
     let blocks = height.div_ceil(2) * width.div_ceil(4);
     Launch {
         label: label.into(),
         constants: vec![
             ("PIXEL_THREADS", f64::from(pixel_threads)),
             ("CHANNEL_THREADS", f64::from(channel_threads)),
-            ("DEPTH", f64::from(depth_step)),
+            ("DEPTH", f64::from(block.depth)),
         ],
-        grid: grid(blocks.div_ceil(pixel_threads as usize), columns.div_ceil(8 * channel_threads as usize)),
+        grid: grid(blocks.div_ceil(pixel_threads as usize), columns.div_ceil(block.columns as usize)),
         flops: 2 * 9 * (depth * columns * height * width) as u64,
         ..Launch::default()
     }
@@ -252,7 +250,7 @@ mod tests {
     use super::*;
     use crate::cpu::CpuEngine;
     use crate::kernel::Scalar;
-    use crate::recording::{BufferTable, Engine, Purpose};
+    use crate::recording::{Block, BufferTable, Engine, Purpose};
 
     /// `(H, W, Ci, Co)`: every map with every Ci and with every Co, without the most expensive combinations.
     fn shapes() -> impl Iterator<Item = [usize; 4]> {
@@ -285,7 +283,7 @@ mod tests {
     fn conv3x3_agrees_with_its_twin_and_its_mask_with_its_output() {
         let mut bench = Bench::new(&CONV3X3, PRODUCTS);
         for (i, [height, width, inputs, outputs]) in shapes().enumerate() {
-            let folded = i % 5 == 4;
+            let (folded, block) = (i % 5 == 4, Block::ALL[i % Block::ALL.len()]);
             bench.cpu_bars = cpu_bars(inputs, outputs);
             let mut case = Case::new(name([height, width, inputs, outputs], folded));
             let input = case.random(&[height, width, inputs]);
@@ -295,7 +293,7 @@ mod tests {
             let bias = case.random(&[outputs]);
             let output = case.output(&[height, width, outputs]);
             let mask = case.output_mask(&mask_shape(height, width, outputs));
-            conv3x3(&mut case.recording, "test", &input, &weight, &bias, &output, &mask).unwrap();
+            conv3x3(&mut case.recording, ("test", block), &input, &weight, &bias, &output, &mask).unwrap();
             if folded {
                 case.fold();
             }
@@ -311,14 +309,14 @@ mod tests {
     fn conv3x3_backward_agrees_with_its_twin_under_any_mask() {
         let mut bench = Bench::new(&CONV3X3_BACKWARD, PRODUCTS);
         for (i, [height, width, inputs, outputs]) in shapes().enumerate() {
-            let folded = i % 5 == 4;
+            let (folded, block) = (i % 5 == 4, Block::ALL[i % Block::ALL.len()]);
             bench.cpu_bars = cpu_bars(inputs, outputs);
             let mut case = Case::new(name([height, width, inputs, outputs], folded));
             let d_output = case.random(&[height, width, outputs]);
             let mask = case.random_words(&mask_shape(height, width, outputs));
             let weight = case.random(&[9, outputs, inputs]);
             let d_input = case.output(&[height, width, inputs]);
-            conv3x3_backward(&mut case.recording, "test", &d_output, &mask, &weight, &d_input).unwrap();
+            conv3x3_backward(&mut case.recording, ("test", block), &d_output, &mask, &weight, &d_input).unwrap();
             if folded {
                 case.fold();
             }
@@ -341,6 +339,7 @@ mod tests {
             // The oracle has the padding too, so a third opinion: junk in the channel, then in its weights, both times
             // against zeros, must give the same bits.
             let mut outcomes: Vec<Vec<Vec<f32>>> = Vec::new();
+            let block = Block::usual(4, outputs);
             for (junk_in_input, junk_in_weight) in [(false, false), (true, false), (false, true)] {
                 // The same name, hence the same noise.
                 let mut case = Case::new(name([height, width, 3, outputs], false));
@@ -352,7 +351,7 @@ mod tests {
                 let bias = case.random(&[outputs]);
                 let output = case.output(&[height, width, outputs]);
                 let mask = case.output_mask(&mask_shape(height, width, outputs));
-                conv3x3(&mut case.recording, "test", &input, &weight, &bias, &output, &mask).unwrap();
+                conv3x3(&mut case.recording, ("test", block), &input, &weight, &bias, &output, &mask).unwrap();
                 let engines = RefCell::new(Vec::new());
                 bench.run_and(&case, |ran| engines.borrow_mut().push(ran.floats(&output)));
                 outcomes.push(engines.into_inner());
@@ -372,7 +371,8 @@ mod tests {
             let weight = rotated(&padded_weight(&case, outputs), 4, outputs);
             let weight = case.input(&[9, outputs, 4], &weight);
             let d_input = case.output(&[height, width, 4]);
-            conv3x3_backward(&mut case.recording, "test", &d_output, &mask, &weight, &d_input).unwrap();
+            let block = Block::usual(outputs, 4);
+            conv3x3_backward(&mut case.recording, ("test", block), &d_output, &mask, &weight, &d_input).unwrap();
             bench.run_and(&case, |ran| ran.check_padding(&d_input));
         }
         bench.finish_after(3);
@@ -399,8 +399,8 @@ mod tests {
             let rotated = tensor(&[9, outputs, inputs]);
             let mask = table.tensor("mask", Scalar::U32, &mask_shape(height, width, outputs), Purpose::Tile);
             let mut recording = Recording::new("test");
-            conv3x3(&mut recording, "there", &input, &weight, &bias, &output, &mask).unwrap();
-            conv3x3_backward(&mut recording, "back", &d_output, &mask, &rotated, &d_input).unwrap();
+            conv3x3(&mut recording, ("there", Block::SQUARE), &input, &weight, &bias, &output, &mask).unwrap();
+            conv3x3_backward(&mut recording, ("back", Block::SQUARE), &d_output, &mask, &rotated, &d_input).unwrap();
             let mut engine = CpuEngine::<f32>::new();
             engine.allocate(&table).unwrap();
             if !keeps {

@@ -19,6 +19,7 @@ mod testing;
 pub mod total_variation;
 pub mod vector;
 pub mod wasserstein;
+pub mod winograd;
 
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, Real};
@@ -28,6 +29,11 @@ use crate::recording::Tensor;
 pub static KERNELS: &[&Kernel] = &[
     &conv3x3::CONV3X3,
     &conv3x3::CONV3X3_BACKWARD,
+    &winograd::WINOGRAD_INPUT,
+    &winograd::WINOGRAD_D_OUTPUT,
+    &winograd::WINOGRAD_PRODUCT,
+    &winograd::WINOGRAD_OUTPUT,
+    &winograd::WINOGRAD_D_INPUT,
     &pool::POOL_MAX,
     &pool::POOL_MAX_BACKWARD,
     &pool::POOL_AVERAGE,

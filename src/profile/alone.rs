@@ -9,14 +9,19 @@ use crate::ops::adam::{AdamTensors, adam};
 use crate::ops::conv3x3::{conv3x3, conv3x3_backward, mask_shape};
 use crate::ops::copy_rect::{Mode, copy_rect};
 use crate::ops::gram::{gram, gram_backward, gram_reduce, splits};
-use crate::ops::padded;
 use crate::ops::pool::{pool_average, pool_average_backward, pool_max, pool_max_backward, winner_shape};
-use crate::recording::{BufferTable, Purpose, Recording, Tensor};
+use crate::ops::{padded, winograd};
+use crate::recording::{Block, BufferTable, Purpose, Recording, Tensor};
 
 /// Kernels that can be run alone.
-pub const KERNELS: [&str; 11] = [
+pub const KERNELS: [&str; 16] = [
     "conv3x3",
     "conv3x3_backward",
+    "winograd_input",
+    "winograd_d_output",
+    "winograd_product",
+    "winograd_output",
+    "winograd_d_input",
     "pool_max",
     "pool_max_backward",
     "pool_average",
@@ -76,19 +81,42 @@ pub fn alone(kernel: &str, shape: Shape) -> Result<(BufferTable, Recording)> {
     };
     let mut float = |name: &str, shape: &[usize]| made(name, Scalar::F32, shape);
     let (map, pooled) = ([height, width, inputs], [height.div_ceil(2), width.div_ceil(2), inputs]);
+    // Of the whole map, in one band.
+    let count = height.div_ceil(4) * width.div_ceil(4);
+    let tiles = [36, count, inputs];
     let rec = &mut recording;
     match kernel {
         "conv3x3" => {
             let (input, weight) = (float("input", &map), float("weight", &[9, inputs, outputs]));
             let (bias, output) = (float("bias", &[outputs]), float("output", &[height, width, outputs]));
             let mask = made("mask", Scalar::U32, &mask_shape(height, width, outputs));
-            conv3x3(rec, &label, &input, &weight, &bias, &output, &mask)?;
+            conv3x3(rec, (&label, Block::usual(inputs, outputs)), &input, &weight, &bias, &output, &mask)?;
         }
         "conv3x3_backward" => {
             let (d_input, weight) = (float("d_input", &map), float("weight_rotated", &[9, outputs, inputs]));
             let d_output = float("d_output", &[height, width, outputs]);
             let mask = made("mask", Scalar::U32, &mask_shape(height, width, outputs));
-            conv3x3_backward(rec, &label, &d_output, &mask, &weight, &d_input)?;
+            conv3x3_backward(rec, (&label, Block::usual(outputs, inputs)), &d_output, &mask, &weight, &d_input)?;
+        }
+        "winograd_input" => winograd::winograd_input(rec, &label, &float("input", &map), 0, &float("tiles", &tiles))?,
+        "winograd_d_output" => {
+            let (d_output, tiles) = (float("d_output", &map), float("tiles", &tiles));
+            let mask = made("mask", Scalar::U32, &mask_shape(height, width, inputs));
+            winograd::winograd_d_output(rec, &label, (&d_output, &mask), 0, &tiles)?;
+        }
+        "winograd_product" => {
+            let (tiles, weight) = (float("tiles", &tiles), float("weight", &[36, inputs, outputs]));
+            let product = float("product", &[36, count, outputs]);
+            winograd::winograd_product(rec, (&label, Block::usual(inputs, outputs)), &tiles, &weight, &product)?;
+        }
+        "winograd_output" => {
+            let (product, bias, output) = (float("product", &tiles), float("bias", &[inputs]), float("output", &map));
+            let mask = made("mask", Scalar::U32, &mask_shape(height, width, inputs));
+            winograd::winograd_output(rec, &label, (&product, 0), &bias, (&output, &mask))?;
+        }
+        "winograd_d_input" => {
+            let (product, d_input) = (float("product", &tiles), float("d_input", &map));
+            winograd::winograd_d_input(rec, &label, (&product, 0), &d_input)?;
         }
         "pool_max" | "pool_max_backward" => {
             let (whole, small): (Tensor, Tensor) = (float("map", &map), float("pooled", &pooled));

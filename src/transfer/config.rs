@@ -8,6 +8,7 @@ use crate::net::edge::Edge;
 use crate::net::plan::Pooling;
 use crate::net::vgg19::Tap;
 use crate::picture::{MAX_DECODED_BYTES, Picture};
+use crate::recording::Convolution;
 use crate::weights::Weights;
 
 /// Size of the result.
@@ -136,6 +137,8 @@ pub struct Config {
     pub edge: Edge,
     /// Factor on what pooling gives: crowsonkb has 2 for average and 0.78 for L2 pooling.
     pub pooling_scale: f32,
+    /// The ways in which convolutions may be computed, which differ in time and rounding.
+    pub convolution: Convolution,
     /// Number of steps at each scale.
     pub iterations: u32,
     /// Number of steps at the first scale, which has the whole way to go; `None` = `iterations`.
@@ -215,6 +218,7 @@ impl Default for Config {
             pooling: Pooling::Average,
             edge: Edge::Zero,
             pooling_scale: 1.0,
+            convolution: Convolution::Auto,
             iterations: 200,
             first_iterations: None,
             min_scale: None,

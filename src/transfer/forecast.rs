@@ -8,7 +8,7 @@ use super::parts::Scene;
 use super::scales::Scale;
 use crate::error::{Error, Result};
 use crate::net::tiles::grid;
-use crate::recording::{Backend, BufferInfo, BufferTable, Engine, Purpose, Recording, Room};
+use crate::recording::{Backend, BufferInfo, BufferTable, Choices, Engine, Purpose, Recording, Room};
 use crate::weights::Weights;
 
 /// Below this edge the halos are most of the work.
@@ -77,7 +77,8 @@ impl Backend for Anywhere {
 /// Lays a scale out in the way that [`Config::ways`], or else [`Config::tile`] and [`Config::memory`], ask for on this device.
 pub(super) fn stage(backend: &dyn Backend, weights: &Weights, config: &Config, scene: Scene) -> Result<Stage> {
     let scale = scene.scale;
-    let planner = Planner { backend, weights, config, scene, room: backend.room() };
+    let choices = backend.choices().held_to(config.convolution);
+    let planner = Planner { backend, weights, config, scene, room: backend.room(), choices };
     let before = config.ways.get(scale.index);
     if let Some(stage) = before.and_then(|way| planner.again(*way)) {
         return Ok(stage);
@@ -100,11 +101,13 @@ struct Planner<'a> {
     config: &'a Config,
     scene: Scene,
     room: Room,
+    choices: Choices,
 }
 
 impl Planner<'_> {
     fn lay(&self, tile: Option<usize>, recompute: bool) -> Result<Stage> {
-        let mut stage = Stage::new(self.config, self.weights, self.scene.clone(), Way { tile, recompute })?;
+        let way = Way { tile, recompute };
+        let mut stage = Stage::new(self.config, self.weights, self.scene.clone(), way, &self.choices)?;
         stage.overhead = self.backend.overhead(&stage.layout.work.table, &stage.recordings());
         Ok(stage)
     }

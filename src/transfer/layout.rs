@@ -22,7 +22,7 @@ use crate::ops::adam::{AdamTensors, adam};
 use crate::ops::loss::log_losses;
 use crate::ops::share::gate_image;
 use crate::ops::vector::{average_image, clamp_image};
-use crate::recording::{Backend, Purpose, Recording, Tensor};
+use crate::recording::{Backend, Choices, Purpose, Recording, Tensor};
 use crate::weights::Weights;
 
 /// Most iterations that run without a look at their losses.
@@ -36,6 +36,8 @@ const MAX_TILES: usize = 4096;
 pub(super) struct Stage {
     pub(super) scene: Scene,
     pub(super) way: Way,
+    /// How the convolutions are computed.
+    pub(super) choices: Choices,
     pub(super) layout: Layout,
     /// One for each style picture, which lies in its bands when the pass runs.
     pub(super) style_passes: Vec<(Bands, Recording)>,
@@ -65,14 +67,15 @@ pub(super) fn lay_out(
 
 impl Stage {
     /// Lays a scale out in a given way. Its overhead is left to be filled in.
-    pub(super) fn new(config: &Config, weights: &Weights, scene: Scene, way: Way) -> Result<Stage> {
+    pub(super) fn new(config: &Config, weights: &Weights, scene: Scene, way: Way, choices: &Choices) -> Result<Stage> {
         check_indices(config, &scene, way)?;
-        let mut layout = Layout::new(config, weights, &scene, way)?;
+        let mut layout = Layout::new(config, weights, &scene, way, choices)?;
         let style_passes = layout.style_passes(config, &scene)?;
         let style_end = layout.style_end()?;
         let content_pass = layout.content_pass()?;
         let (step, parts) = layout.step(config, config.mean.unwrap_or(weights.mean))?;
-        Ok(Stage { scene, way, layout, style_passes, style_end, content_pass, step, parts, overhead: 0, note: None })
+        let (choices, overhead, note) = (choices.clone(), 0, None);
+        Ok(Stage { scene, way, choices, layout, style_passes, style_end, content_pass, step, parts, overhead, note })
     }
 
     /// Everything that runs.
@@ -189,12 +192,12 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    fn new(config: &Config, weights: &Weights, scene: &Scene, way: Way) -> Result<Layout> {
+    fn new(config: &Config, weights: &Weights, scene: &Scene, way: Way, choices: &Choices) -> Result<Layout> {
         let scale = &scene.scale;
         let (height, width) = (scale.height, scale.width);
         let mut work = Workspace::default();
         let measure = Measure::new(config, weights.activation_unit);
-        let mut network = Network::new(&mut work, weights, config.depth(), config.pooling)?;
+        let mut network = Network::new(&mut work, weights, config.depth(), config.pooling, (choices, [height, width]))?;
         (network.edge, network.pooling_scale) = (config.edge, config.pooling_scale);
         let mut names: Vec<String> = config.content_layers.iter().map(|(tap, _)| format!("content/{tap}")).collect();
         for part in 1..=scene.parts.len() {

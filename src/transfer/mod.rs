@@ -24,6 +24,7 @@ mod studio;
 mod targets;
 mod variation;
 
+pub use crate::recording::Convolution;
 pub use calibrate::calibrate;
 pub use checkpoint::Checkpoint;
 pub use config::{Config, Init, Orientation, Size, StyleLoss, TotalVariation};

@@ -4,6 +4,7 @@ use super::config::{Config, Init, Orientation, Size, StyleLoss, TotalVariation, 
 use super::optimizer::{Adam, AdamForm, Lbfgs, Optimizer};
 use crate::net::edge::Edge;
 use crate::net::plan::Pooling;
+use crate::recording::Convolution;
 
 /// A named configuration.
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +165,7 @@ fn article() -> Config {
         pooling: Pooling::Max,
         edge: Edge::Zero,
         pooling_scale: 1.0,
+        convolution: Convolution::Auto,
         iterations: 500,
         first_iterations: None,
         min_scale: None,

@@ -110,7 +110,8 @@ impl Queue {
         let layers: Vec<_> = config.style_layers.iter().map(|(tap, _)| tap.to_string()).collect();
         let Config { style_loss, pooling, pooling_scale, edge, max_buffer, .. } = config;
         let (network, unit) = (self.network.digest(), self.network.weights.activation_unit);
-        let how = (style_loss, pooling, pooling_scale, edge, max_buffer, stage.way.tile, config.depth());
+        let how =
+            (style_loss, pooling, pooling_scale, edge, max_buffer, stage.way.tile, config.depth(), &stage.choices);
         format!("{} {network} {unit} {how:?} {layers:?} {parts:?} {}", engine.describe(), styles.collect::<String>())
     }
 
@@ -141,7 +142,8 @@ impl Queue {
     pub(super) fn lay_out_again(&mut self, scale: usize, config: &Config, way: Way, bytes: u64) -> bool {
         let Some(prepared) = self.scales.get_mut(scale) else { return false };
         let scene = prepared.stage.scene.clone();
-        let Ok(stage) = Stage::new(config, &self.network.weights, scene, way) else { return false };
+        let choices = &prepared.stage.choices;
+        let Ok(stage) = Stage::new(config, &self.network.weights, scene, way, choices) else { return false };
         let less = stage.bytes() < bytes && keeps_little(&stage, config);
         if less {
             prepared.stage = Stage { overhead: prepared.stage.overhead, ..stage };

@@ -279,7 +279,7 @@ fn an_argument_that_cannot_be_read_is_named_with_what_can() {
             &format!("invalid value '{value}' for '{option} {name}': {remedy}"),
         );
     }
-    for (option, value) in [("--style-loss", "mse"), ("--tv", "l3"), ("--pooling", "min")] {
+    for (option, value) in [("--style-loss", "mse"), ("--tv", "l3"), ("--pooling", "min"), ("--convolution", "fft")] {
         let run = format!("stylize content.png -s style.png --device cpu -o out.png {option} {value}");
         let ended = folder.run(&run);
         assert_eq!(ended.code, Some(2), "{}", ended.stderr);

@@ -26,15 +26,29 @@ pub(crate) fn shared(test: &str) -> Option<PathBuf> {
     None
 }
 
+/// Whether `IMPASTO_UNCHECKED=0` asks for checks in every shader.
+pub(crate) fn checked() -> bool {
+    match std::env::var("IMPASTO_UNCHECKED").as_deref() {
+        Ok("0") => true,
+        Ok("1") | Err(_) => false,
+        Ok(other) => panic!("IMPASTO_UNCHECKED={other}: give 0 or 1"),
+    }
+}
+
 /// An adapter, software ones included. `IMPASTO_TEST_GPU=required` fails without one, `skip` never looks.
 pub(crate) fn gpu(test: &str) -> Option<Gpu> {
+    gpu_with(test, checked())
+}
+
+/// The same, with or without checks in the shaders that may do without.
+pub(crate) fn gpu_with(test: &str, checked: bool) -> Option<Gpu> {
     let wish = std::env::var("IMPASTO_TEST_GPU").unwrap_or_default();
     if wish == "skip" {
         skip(test, "IMPASTO_TEST_GPU=skip");
         return None;
     }
     let choice = std::env::var("IMPASTO_TEST_ADAPTER").map_or(GpuChoice::Any, GpuChoice::Name);
-    match Gpu::new(&GpuOptions { choice, ..GpuOptions::default() }) {
+    match Gpu::new(&GpuOptions { choice, checked, ..GpuOptions::default() }) {
         Ok(gpu) => {
             let _ = writeln!(std::io::stderr(), "GPU TEST {test}: {}", gpu.name());
             Some(gpu)

@@ -7,7 +7,9 @@ use impasto::kernel::Kernel;
 use impasto::net::plan::Pooling;
 use impasto::ops::KERNELS;
 use impasto::picture::Picture;
-use impasto::recording::{Backend, BufferId, BufferTable, Command, Dispatch, Engine, Program, Recording};
+use impasto::recording::{
+    Backend, Block, BufferId, BufferTable, Choices, Command, Dispatch, Engine, Method, Program, Recording, Rule,
+};
 use impasto::transfer::{Config, Size, StyleLoss, StyleTransfer};
 use impasto::weights::builtin::builtin;
 
@@ -16,6 +18,7 @@ pub(crate) type Constants = Vec<(&'static str, f64)>;
 
 #[derive(Clone, Debug, Default)]
 struct Spy {
+    choices: Choices,
     seen: Arc<Mutex<Vec<Dispatch>>>,
 }
 
@@ -29,6 +32,9 @@ struct SpyEngine {
 impl Backend for Spy {
     fn engine(&self) -> Result<Box<dyn Engine>> {
         Ok(Box::new(SpyEngine { spy: self.clone(), real: impasto::cpu::Cpu.engine()? }))
+    }
+    fn choices(&self) -> Choices {
+        self.choices.clone()
     }
 }
 
@@ -64,9 +70,9 @@ impl Engine for SpyEngine {
     }
 }
 
-/// Every launch of runs that differ in size, tiles, pooling and losses.
+/// Every launch of runs that differ in size, tiles, pooling, losses and methods of convolution.
 pub(crate) fn launches() -> Vec<Dispatch> {
-    let spy = Spy::default();
+    let mut spy = Spy::default();
     let weights = builtin(9);
     let layers = |names: &[&str]| names.iter().map(|name| (name.parse().unwrap(), 1.0)).collect::<Vec<_>>();
     use StyleLoss::{Article, ScaledMse, Wasserstein};
@@ -88,6 +94,12 @@ pub(crate) fn launches() -> Vec<Dispatch> {
             tile,
             ..Config::default()
         };
+        StyleTransfer::new(&spy, &weights, &picture, std::slice::from_ref(&picture), config).unwrap();
+    }
+    for method in Block::ALL.into_iter().flat_map(|block| [Method::Direct(block), Method::Winograd(block)]) {
+        spy.choices = Choices { rules: vec![Rule::always(method)] };
+        let picture = Picture { height: 9, width: 10, rgb: vec![100.0; 270] };
+        let config = Config { size: Size::Native, ..Config::default() };
         StyleTransfer::new(&spy, &weights, &picture, std::slice::from_ref(&picture), config).unwrap();
     }
     let seen = spy.seen.lock().unwrap();

@@ -1,0 +1,239 @@
+//! How convolutions are computed: a method for each, chosen by its geometry.
+//!
+//! Choices are plain data: a backend says them ([`Backend::choices`](super::Backend::choices)), a plan asks them once for
+//! every convolution and pass, and whoever measures a device puts what it found before the rules that are there.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+/// Which way a convolution goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pass {
+    /// To the activations.
+    Forward,
+    /// Back to the gradient of its input.
+    Backward,
+}
+
+/// What a convolution is chosen by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Geometry {
+    /// Which way it goes.
+    pub pass: Pass,
+    /// Channels that it reads, padded: Ci, on the way back Co.
+    pub reads: usize,
+    /// Channels that it writes, padded: Co, on the way back Ci.
+    pub writes: usize,
+    /// Positions of the whole picture's map, also where that is computed in tiles: tiled and whole then agree.
+    pub positions: usize,
+}
+
+/// What a workgroup of a matrix product in registers computes: 8x8 outputs a thread. A kernel's override constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Block {
+    /// Rows: pixels, or Winograd's tiles. A multiple of 8.
+    pub rows: u32,
+    /// Columns: channels that are written. A multiple of 8.
+    pub columns: u32,
+    /// Channels that are read in one step, a multiple of 4.
+    pub depth: u32,
+}
+
+impl Block {
+    /// 64 threads: many workgroups, where maps are small.
+    pub const SQUARE: Block = Block::new(64, 64, 16);
+    /// The same for the picture's four channels, which a deeper step would pad with zeros.
+    pub const SHALLOW: Block = Block::new(64, 64, 4);
+    /// 32 threads for few columns: the gradient of the picture.
+    pub const THIN: Block = Block::new(256, 8, 8);
+    /// 256 threads: each value that is fetched is used 128 times.
+    pub const LARGE: Block = Block::new(128, 128, 8);
+    /// 128 threads.
+    pub const TALL: Block = Block::new(128, 64, 16);
+    /// 128 threads.
+    pub const WIDE: Block = Block::new(64, 128, 16);
+    /// Every one: each is launched by a test, and within 16 KiB of workgroup memory and 256 threads.
+    pub const ALL: [Block; 6] = [Block::SQUARE, Block::SHALLOW, Block::THIN, Block::LARGE, Block::TALL, Block::WIDE];
+
+    const fn new(rows: u32, columns: u32, depth: u32) -> Block {
+        Block { rows, columns, depth }
+    }
+
+    /// What suits so many channels where nothing else is known.
+    pub fn usual(reads: usize, writes: usize) -> Block {
+        match () {
+            () if writes <= 8 => Block::THIN,
+            () if reads <= 4 => Block::SHALLOW,
+            () => Block::SQUARE,
+        }
+    }
+}
+
+/// One of several ways to compute a convolution. They agree up to rounding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Method {
+    /// One product with the picture's taps as rows, gathered on the way. All blocks give the same bits.
+    Direct(Block),
+    /// F(4x4, 3x3): a quarter of the multiplications in as many products as a transformed tile has positions, 36, each in
+    /// such blocks; rounding grows to about 1e-5 of the values. Blocks make no difference to the bits.
+    Winograd(Block),
+}
+
+/// A method, and the convolutions that it is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// Which way; `None` is both.
+    pub pass: Option<Pass>,
+    /// Channels read.
+    pub reads: RangeInclusive<usize>,
+    /// Channels written.
+    pub writes: RangeInclusive<usize>,
+    /// Positions of the whole picture's map.
+    pub positions: RangeInclusive<usize>,
+    /// What fits in all of these is computed so.
+    pub method: Method,
+}
+
+impl Rule {
+    /// For every convolution.
+    pub fn always(method: Method) -> Rule {
+        let any = || 0..=usize::MAX;
+        Rule { pass: None, reads: any(), writes: any(), positions: any(), method }
+    }
+
+    /// For every convolution with channels enough for Winograd's transforms to be worth their while.
+    pub fn winograd(method: Method) -> Rule {
+        let channels = || WINOGRAD_CHANNELS..=usize::MAX;
+        Rule { reads: channels(), writes: channels(), ..Rule::always(method) }
+    }
+
+    fn fits(&self, of: Geometry) -> bool {
+        self.pass.is_none_or(|pass| pass == of.pass)
+            && self.reads.contains(&of.reads)
+            && self.writes.contains(&of.writes)
+            && self.positions.contains(&of.positions)
+    }
+}
+
+/// Least channels, read and written, that Winograd's transforms are taken for: their time goes with the sum of the two, what
+/// they save with the product.
+const WINOGRAD_CHANNELS: usize = 64;
+
+/// The convolutions that a job may be held to: to compare them, or where rounding matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Convolution {
+    /// What the device's choices say.
+    #[default]
+    Auto,
+    /// Direct ones only: the closest rounding.
+    Direct,
+    /// Winograd's transforms wherever 64 channels or more are read and written.
+    Winograd,
+}
+
+/// A method for every convolution. By default direct ones with the usual blocks, which says nothing to the CPU engine: its
+/// twins choose for themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Choices {
+    /// The first that fits decides.
+    pub rules: Vec<Rule>,
+}
+
+impl Choices {
+    /// How a convolution is computed.
+    pub fn method(&self, of: Geometry) -> Method {
+        let usual = Method::Direct(Block::usual(of.reads, of.writes));
+        self.rules.iter().find(|rule| rule.fits(of)).map_or(usual, |rule| rule.method)
+    }
+
+    /// Puts a rule before all others: what was measured goes before what was supposed.
+    pub fn prefer(&mut self, rule: Rule) {
+        self.rules.insert(0, rule);
+    }
+
+    /// What is left of them for a job that is held to some.
+    pub fn held_to(mut self, wish: Convolution) -> Choices {
+        match wish {
+            Convolution::Auto => {}
+            Convolution::Direct => self.rules.retain(|rule| matches!(rule.method, Method::Direct(_))),
+            Convolution::Winograd => {
+                self.rules.retain(|rule| matches!(rule.method, Method::Winograd(_)));
+                self.rules.push(Rule::winograd(Method::Winograd(Block::SQUARE)));
+            }
+        }
+        self
+    }
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}x{}", self.rows, self.columns, self.depth)
+    }
+}
+
+impl fmt::Display for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Method::Direct(block) => write!(f, "direct {block}"),
+            Method::Winograd(block) => write!(f, "winograd {block}"),
+        }
+    }
+}
+
+impl FromStr for Method {
+    type Err = String;
+
+    /// Reads what [`fmt::Display`] writes, if its block is one of [`Block::ALL`].
+    fn from_str(text: &str) -> Result<Method, String> {
+        let unknown = || format!("`{text}` is no method of convolution");
+        let (name, block) = text.split_once(' ').ok_or_else(unknown)?;
+        let block = Block::ALL.into_iter().find(|known| known.to_string() == block).ok_or_else(unknown)?;
+        match name {
+            "direct" => Ok(Method::Direct(block)),
+            "winograd" => Ok(Method::Winograd(block)),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn geometry(reads: usize, writes: usize, positions: usize) -> Geometry {
+        Geometry { pass: Pass::Forward, reads, writes, positions }
+    }
+
+    #[test]
+    fn a_method_that_is_written_down_is_read_again() {
+        for method in Block::ALL.into_iter().flat_map(|block| [Method::Direct(block), Method::Winograd(block)]) {
+            assert_eq!(method.to_string().parse(), Ok(method));
+        }
+        for bad in ["", "direct", "direct 64x64", "direct 64x64x17", "fft 64x64x16", "direct  64x64x16"] {
+            assert!(bad.parse::<Method>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_decides_and_without_one_the_usual_block() {
+        let mut choices = Choices::default();
+        let direct = |block| Method::Direct(block);
+        assert_eq!(choices.method(geometry(64, 64, 100)), direct(Block::SQUARE));
+        assert_eq!(choices.method(geometry(64, 4, 100)), direct(Block::THIN));
+        assert_eq!(choices.method(geometry(4, 64, 100)), direct(Block::SHALLOW));
+        choices.prefer(Rule { reads: 64..=usize::MAX, ..Rule::always(direct(Block::LARGE)) });
+        choices.prefer(Rule { positions: 0..=99, pass: Some(Pass::Forward), ..Rule::always(direct(Block::TALL)) });
+        assert_eq!(choices.method(geometry(64, 64, 100)), direct(Block::LARGE));
+        assert_eq!(choices.method(geometry(60, 64, 100)), direct(Block::SQUARE));
+        assert_eq!(choices.method(geometry(64, 64, 99)), direct(Block::TALL));
+        let back = Geometry { pass: Pass::Backward, ..geometry(64, 64, 99) };
+        assert_eq!(choices.method(back), direct(Block::LARGE));
+        let winograd = choices.clone().held_to(Convolution::Winograd);
+        assert_eq!(winograd.method(back), Method::Winograd(Block::SQUARE));
+        assert_eq!(winograd.method(geometry(4, 64, 99)), direct(Block::SHALLOW));
+        assert_eq!(winograd.held_to(Convolution::Direct), Choices::default());
+        assert_eq!(choices.clone().held_to(Convolution::Direct), choices);
+    }
+}
