@@ -53,15 +53,7 @@ fn a_bad_picture_is_named_with_the_remedy() {
     ] {
         let error = format!("picture {name}: {what}");
         folder.refuses(&format!("stylize {name} -s style.png {CHEAP} -o out.png"), 3, &error, hint);
-        // A folder of styles is every picture in it.
-        let (style, remedy) = match name {
-            "album" => (
-                "picture album: is a folder without pictures",
-                "put PNG, JPEG, WebP or TIFF files into it, or name a file",
-            ),
-            _ => (error.as_str(), hint),
-        };
-        folder.refuses(&format!("stylize content.png -s {name} {CHEAP} -o out.png"), 3, style, remedy);
+        folder.refuses(&format!("stylize content.png -s {name} {CHEAP} -o out.png"), 3, &error, hint);
         folder.refuses(&format!("stylize content.png -s style.png --init {name} {CHEAP} -o out.png"), 3, &error, hint);
     }
 }
