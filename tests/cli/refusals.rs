@@ -28,15 +28,15 @@ fn a_bad_picture_is_named_with_the_remedy() {
     folder.write("weights.png", safetensors());
     folder.write("notes.txt", "a note");
     std::fs::create_dir(folder.path("album")).unwrap();
+    let none = "give pictures that end in .png, .jpg, .webp or .tif, or a folder of them";
     folder.refuses(
         &format!("stylize album -s style.png {CHEAP} -o out"),
         3,
         "picture album: stands for no picture",
-        "give pictures that end in .png, .jpg, .webp or .tif; --recursive looks into folders of folders",
+        none,
     );
     let run = |options: &str| format!("stylize content.png {options} {CHEAP} -o out.png");
-    let hint = "put PNG, JPEG, WebP or TIFF files into it, or name a file";
-    folder.refuses(&run("-s album"), 3, "picture album: is a folder without pictures", hint);
+    folder.refuses(&run("-s album"), 3, "picture album: stands for no picture", none);
     folder.refuses(&run("-s style.png --init album"), 3, "picture album: is a folder", "name a file in it");
     let give_weights = "pass it to --weights, and give a picture here";
     for (name, what, hint) in [
