@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use impasto::error::{Error, Result};
 use impasto::picture::color::{Colors, HistogramMatch, OriginalColors};
-use impasto::picture::{Alpha, BitDepth, DecodeOptions, Decoded, EncodeOptions, Picture, Rounding, holds};
+use impasto::picture::{Alpha, BitDepth, DecodeOptions, Decoded, EncodeOptions, Mask, Picture, Rounding, holds};
 
 use super::names::{ColorMatchName, HistogramMatchName, OriginalColorsName};
 use super::{note, one_line};
@@ -120,7 +120,7 @@ impl PictureOptions {
     pub(crate) fn finish(
         &self,
         content: &Picture,
-        alpha: Option<&Alpha>,
+        (alpha, paint): (Option<&Alpha>, Option<&Mask>),
         styles: &[Picture],
         rounding: Rounding,
     ) -> Finish {
@@ -128,9 +128,11 @@ impl PictureOptions {
         let of_content = colors.original != OriginalColors::None || colors.histogram == HistogramMatch::Content;
         let nothing = Picture { width: 0, height: 0, rgb: Vec::new() };
         Finish {
-            content: if of_content { content.clone() } else { nothing },
+            content: if of_content || paint.is_some() { content.clone() } else { nothing },
             styles: if colors.histogram == HistogramMatch::Style { styles.to_vec() } else { Vec::new() },
             alpha: alpha.cloned(),
+            // Without a change of colours the run itself has kept what is not painted.
+            paint: paint.filter(|_| colors != Colors { matching: colors.matching, ..Colors::default() }).cloned(),
             colors,
             quality: self.quality.unwrap_or(EncodeOptions::default().quality),
             bit_depth: self.bit_depth.map_or_else(BitDepth::default, |bits| bits.0),
@@ -147,6 +149,8 @@ pub(crate) struct Finish {
     content: Picture,
     styles: Vec<Picture>,
     alpha: Option<Alpha>,
+    /// Where colours are changed.
+    paint: Option<Mask>,
     quality: u8,
     bit_depth: BitDepth,
     rounding: Rounding,
@@ -156,14 +160,18 @@ impl Default for Finish {
     /// Nothing.
     fn default() -> Finish {
         let nothing = Picture { width: 0, height: 0, rgb: Vec::new() };
-        PictureOptions::default().finish(&nothing, None, &[], Rounding::default())
+        PictureOptions::default().finish(&nothing, (None, None), &[], Rounding::default())
     }
 }
 
 impl Finish {
     /// The picture in its final colours, over white.
     pub(crate) fn colored(&self, painted: Picture) -> Picture {
-        self.colors.after(painted, &self.content, &self.styles)
+        let colored = self.colors.after(painted, &self.content, &self.styles);
+        match &self.paint {
+            Some(paint) => paint.over(colored, &self.content),
+            None => colored,
+        }
     }
 
     /// Writes a picture with this opacity, if any.

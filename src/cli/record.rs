@@ -202,6 +202,7 @@ pub(crate) fn run(arguments: &Rerun) -> Result<Outcome> {
         let what = one_line(error.to_string().lines().next().unwrap_or_default());
         fail(format!("was made with options that this version does not know: {what}"), "use the version that made it")
     })?;
+    let same = "the file that it was";
     let mut files = found.files.iter();
     let mut next = |new: Option<&PathBuf>, option: &str| -> Result<PathBuf> {
         let Some((old, sha256)) = files.next() else {
@@ -209,7 +210,7 @@ pub(crate) fn run(arguments: &Rerun) -> Result<Outcome> {
         };
         let place = new.unwrap_or(old).clone();
         if !place.is_file() {
-            let hint = format!("give it as {option}");
+            let hint = if option == same { "put it back".into() } else { format!("give it as {option}") };
             return Err(Error::Picture { path: place, what: "is no longer there".into(), hint });
         }
         if digest(&place)? != *sha256 {
@@ -219,7 +220,6 @@ pub(crate) fn run(arguments: &Rerun) -> Result<Outcome> {
         }
         Ok(place)
     };
-    let same = "the file that it was";
     let (mut stylize, mut demo);
     let mut job = match parsed.command {
         Command::Stylize(was) => {

@@ -84,7 +84,7 @@ impl StyleOptions {
 
     /// Where each style goes, and what is painted at all.
     pub(crate) fn masks(&self, pictures: &PictureOptions, quiet: bool) -> Result<Masks> {
-        let read = |text: &String| Ok(Mask::from(&pictures.read(Path::new(text), quiet)?.picture));
+        let read = |text: &String| Ok(Mask::from(&pictures.read(Path::new(text), quiet)?));
         let place = |text: &String| match REST.contains(&text.as_str()) {
             true => Ok(Place::Rest),
             false => Ok(Place::Within(read(text)?)),
@@ -110,7 +110,7 @@ impl StyleOptions {
 #[derive(Debug, Default)]
 pub(crate) struct Masks {
     places: Vec<Place>,
-    paint: Option<Mask>,
+    pub(crate) paint: Option<Mask>,
 }
 
 impl Masks {

@@ -189,7 +189,12 @@ impl<'a> Job<'a> {
             self.styles = Arc::new(self.styles.iter().map(|style| colors.before(style, content)).collect());
         }
         let rounding = if self.preset.article_output { Rounding::Truncate } else { Rounding::Nearest };
-        self.finish = Arc::new(pictures.finish(content, self.alpha.as_ref(), &self.styles, rounding));
+        self.finish = Arc::new(pictures.finish(
+            content,
+            (self.alpha.as_ref(), self.masks.paint.as_ref()),
+            &self.styles,
+            rounding,
+        ));
     }
 
     /// Whether files that are there may be replaced. Who goes on with a run wants its files to be the new ones.

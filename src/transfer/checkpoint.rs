@@ -273,7 +273,10 @@ impl Config {
         };
         let (content, style) = (layers(&self.content_layers), layers(&self.style_layers));
         let numbers = |values: &[f32]| values.iter().map(f32::to_string).collect::<Vec<_>>().join(",");
-        let (scale, blend) = (numbers(&self.style_scale), numbers(&self.style_blend_weights));
+        let (scale, mut blend) = (numbers(&self.style_scale), numbers(&self.style_blend_weights));
+        if blend.is_empty() {
+            blend.push_str("equal");
+        }
         // What the lines below say of these is not for people.
         let rest = Config {
             init: Init::Content,
@@ -343,7 +346,7 @@ mod tests {
             ("lbfgs", "Lbfgs learning_rate: 1.0 history: 10"),
             ("init", "Content"),
             ("style-scale", "1"),
-            ("style-blend-weights", ""),
+            ("style-blend-weights", "equal"),
         ] {
             assert_eq!(described.get(name).map(String::as_str), Some(value), "{described:#?}");
         }

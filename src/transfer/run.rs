@@ -39,6 +39,8 @@ pub struct StyleTransfer {
     left: Option<Carry>,
     mean: [f32; 3],
     names: Arc<[String]>,
+    /// How the scales that are done were cut up.
+    past: Vec<Way>,
     /// Terms of every iteration reported, `[iterations, terms]`.
     history: Vec<f32>,
     /// What this is a run of; known once a checkpoint is asked for.
@@ -109,6 +111,7 @@ impl StyleTransfer {
             left: None,
             mean,
             names: names.into(),
+            past: Vec::new(),
             history: Vec::new(),
             identity: None,
             iteration: 0,
@@ -230,6 +233,7 @@ impl StyleTransfer {
             // Read back and verified: a state to go on from.
             self.rig.trust();
         }
+        self.past = self.ways().into_iter().take(next).collect();
         let (first, left) = (self.iteration, self.left.as_ref());
         self.running = self.rig.attempt(|rig| rig.begin(next, first, left))?;
         self.from = self.left.take();
@@ -337,7 +341,8 @@ impl StyleTransfer {
 
     /// How every scale is cut up, the smallest first: for [`Config::ways`] of a run that is to have the same bits.
     pub fn ways(&self) -> Vec<Way> {
-        self.rig.queue.ways()
+        let now = self.rig.queue.ways();
+        self.past.iter().copied().chain(now.into_iter().skip(self.past.len())).collect()
     }
 
     /// What every iteration so far found, those before the checkpoint that the run went on from included. How long they

@@ -12,7 +12,7 @@ use super::losses::StyleTarget;
 use super::optimizer::AdamForm;
 use super::parts::Part;
 use super::scales::Scale;
-use super::start::{clamped, composed, hold, hold_content, start_values, write_picture, write_values};
+use super::start::{clamped, hold, hold_content, start_values, write_picture, write_values};
 use super::studio::{Network, Sizes};
 use super::targets::StyleTargets;
 use crate::error::{Error, Result};
@@ -110,15 +110,21 @@ impl Queue {
         let layers: Vec<_> = config.style_layers.iter().map(|(tap, _)| tap.to_string()).collect();
         let Config { style_loss, pooling, pooling_scale, edge, max_buffer, .. } = config;
         let (network, unit) = (self.network.digest(), self.network.weights.activation_unit);
-        let how =
-            (style_loss, pooling, pooling_scale, edge, max_buffer, stage.way.tile, config.depth(), &stage.choices);
-        format!("{} {network} {unit} {how:?} {layers:?} {parts:?} {}", engine.describe(), styles.collect::<String>())
+        let how = (style_loss, pooling, pooling_scale, edge, max_buffer, stage.way.tile, config.depth());
+        // Rules go by the size of the content's maps; where there are none, contents of every size share targets.
+        let size = [stage.scene.scale.height, stage.scene.scale.width];
+        let rules = (!stage.choices.rules.is_empty()).then_some((&stage.choices.rules, size));
+        format!(
+            "{} {network} {unit} {how:?} {rules:?} {layers:?} {parts:?} {}",
+            engine.describe(),
+            styles.collect::<String>()
+        )
     }
 
     /// The picture that a run gives: painted over the content, in the size of the result.
     pub(super) fn composed(&self, painted: Picture) -> Picture {
-        match self.scales.last() {
-            Some(Prepared { stage, content, .. }) => composed(painted, content, stage.scene.paint.as_deref()),
+        match self.scales.last().and_then(|last| Some((last.stage.scene.paint.as_deref()?, &last.content))) {
+            Some((paint, content)) => paint.over(painted, content),
             None => painted,
         }
     }

@@ -133,21 +133,6 @@ pub(super) fn clamped(values: &mut [f32], mean: [f32; 3]) {
     }
 }
 
-/// What is painted over the content: in proportion to the mask, to the bit where that is 0 or 1.
-pub(super) fn composed(painted: Picture, content: &Picture, paint: Option<&Mask>) -> Picture {
-    let Some(paint) = paint else { return painted };
-    let mut rgb = painted.rgb;
-    for ((value, content), at) in rgb.iter_mut().zip(&content.rgb).zip(0..) {
-        let share: f32 = paint.values[at / 3];
-        *value = match share {
-            share if share <= 0.0 => *content,
-            share if share >= 1.0 => *value,
-            share => share * *value + (1.0 - share) * content,
-        };
-    }
-    Picture { rgb, ..painted }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,16 +189,5 @@ mod tests {
                 "{ratio}: {found}, {deviation}"
             );
         }
-    }
-
-    #[test]
-    fn what_is_not_painted_is_the_content_to_the_bit() {
-        let content = Picture { width: 3, height: 1, rgb: (0..9).map(|i| i as f32 * 0.1).collect() };
-        let painted = Picture { rgb: vec![200.0; 9], ..content.clone() };
-        let paint = Mask { width: 3, height: 1, values: vec![0.0, 0.25, 1.0] };
-        let mixed = composed(painted.clone(), &content, Some(&paint));
-        assert_eq!((&mixed.rgb[..3], &mixed.rgb[6..]), (&content.rgb[..3], &painted.rgb[6..]));
-        assert!((mixed.rgb[3] - (50.0 + 0.75 * 0.3)).abs() < 1e-4);
-        assert_eq!(composed(painted.clone(), &content, None), painted);
     }
 }

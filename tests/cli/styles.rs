@@ -62,6 +62,8 @@ fn what_a_content_mask_leaves_black_is_the_photo() {
         ("--init noise --optimizer lbfgs", "a.png"),
         ("--init style-stats --ema 0.9", "b.png"),
         ("--init-noise 0.7 --min-scale 16", "c.png"),
+        ("--match-histogram style", "d.png"),
+        ("--original-colors=lab", "e.png"),
     ] {
         folder.stylize(&format!("-n 3 --content-mask disc.png {options} -o {output}"));
         let (mut kept, mut moved) = (0, 0);

@@ -78,6 +78,7 @@ impl StyleTransfer {
         }
         (self.from, self.left, self.kept) = (None, None, Some(kept.clone()));
         (self.iteration, self.diverged, self.batch) = (kept.iteration, None, 1);
+        self.past = checkpoint.ways.iter().copied().take(scale).collect();
         self.history.clone_from(&checkpoint.history);
         self.rig.stale = true;
         self.surviving(|_| Ok(()))
