@@ -8,8 +8,8 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use impasto::error::{Error, Result};
 use impasto::picture::{Decoded, Picture, beside};
-use impasto::transfer::Config;
 use impasto::transfer::presets::{DEFAULT, Preset};
+use impasto::transfer::{Config, Init};
 
 use super::args::{Options, Stylize};
 use super::checkpoint::CheckpointOptions;
@@ -119,6 +119,10 @@ impl<'a> Batch<'a> {
         let inputs = contents.iter().chain(&styles).map(|found| found.path.as_path());
         let claims = Claims::new(inputs.chain(style_files.iter().map(PathBuf::as_path)).chain(options.input_files()));
         let masks = Arc::new(options.styles.masks(&options.pictures, options.quiet)?);
+        // What does not hang on the pictures is wrong for all of them.
+        let dot = Picture { width: 1, height: 1, rgb: vec![0.0; 3] };
+        let dots = vec![dot.clone(); if styles.is_empty() { style_files.len() } else { 1 }];
+        masks.inputs(&dot, &dots).check(&Config { init: Init::Content, ..config.clone() })?;
         let mut batch = Batch {
             arguments,
             options,
@@ -146,14 +150,15 @@ impl<'a> Batch<'a> {
             self.there += 1;
             return Ok(());
         }
-        let order = Order { resumes: resumes && begun, ..order };
+        // Who leaves out what is there wants what was broken off to be gone on with.
+        let order = Order { resumes: skips && begun, ..order };
         let (checkpoint, log, plot) = self.beside(&order);
         let checkpoint_file = checkpoint.path(&order.output);
         let outputs = Outputs {
             log: log.as_deref(),
             plot: plot.as_deref(),
             checkpoint: checkpoint_file.as_deref(),
-            ..Outputs::picture_alone(&order.output, self.options.overwrite || resumes)
+            ..Outputs::picture_alone(&order.output, self.options.overwrite || resumes || order.resumes)
         };
         // First, since who broke a picture off wants to hear of --resume.
         checkpoint.check(&order.output, self.options.overwrite)?;
@@ -170,7 +175,9 @@ impl<'a> Batch<'a> {
     /// Checkpoint, log and plot of one picture.
     fn beside(&self, order: &Order) -> (CheckpointOptions, Option<PathBuf>, Option<PathBuf>) {
         let mut checkpoint = self.options.checkpoint.clone();
-        if !order.resumes {
+        if order.resumes {
+            checkpoint.go_on();
+        } else {
             checkpoint.begin_anew();
         }
         let named = |path: &Option<PathBuf>| path.as_deref().map(|path| beside(path, &order.name));
@@ -242,9 +249,13 @@ impl<'a> Batch<'a> {
         (job.alpha, job.masks) = (content.alpha, self.masks.clone());
         (job.checkpoint, job.log, job.plot) = self.beside(order);
         // What a run that was killed has left of them.
-        job.replaces = self.options.checkpoint.resumes();
+        job.replaces = self.options.checkpoint.resumes() || order.resumes;
         // What is there once it has failed must not look like a result that is done.
         job.rescued = beside(&order.output, "failed");
+        if job.checkpoint.path(&order.output).is_none() {
+            // Nor what was broken off, where nothing else says that it was.
+            job.unfinished = beside(&order.output, "unfinished");
+        }
         job.inputs().check(&job.config)?;
         job.outputs(|outputs| outputs.check_numbered(&mut self.claims))?;
         workshop.paint(&mut job)

@@ -49,6 +49,11 @@ impl CheckpointOptions {
         matches!(self.resume, Some(Some(_)))
     }
 
+    /// Goes on from the checkpoint beside its own output.
+    pub(crate) fn go_on(&mut self) {
+        self.resume = Some(None);
+    }
+
     /// Goes on from nothing.
     pub(crate) fn begin_anew(&mut self) {
         self.resume = None;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use impasto::error::{Error, Result};
-use impasto::picture::{Decoded, MAX_DECODED_BYTES, Picture, Rounding, beside};
+use impasto::picture::{Decoded, MAX_DECODED_BYTES, Picture, beside};
 use impasto::transfer::Config;
 use impasto::transfer::presets::{DEFAULT, Preset};
 
@@ -26,7 +26,10 @@ use super::{Outcome, line, note, one_line};
 /// Values that an axis has at most.
 const LONGEST: usize = 100;
 /// Options that a picture does not show.
-const NO_SETTING: [&str; 13] = [
+const NO_SETTING: [&str; 16] = [
+    "quality",
+    "bit-depth",
+    "max-pixels",
     "offline",
     "device",
     "threads",
@@ -149,6 +152,7 @@ pub(crate) fn run(arguments: &Grid) -> Result<Outcome> {
     }
     let labels = [rows, columns].map(|axis| axis.into_iter().map(|(label, _)| label).collect::<Vec<_>>());
     let layout = layout(arguments, &labels, &squares, &content.picture)?;
+    arguments.options.pictures.check(&arguments.output)?;
     check_outputs(arguments, &squares)?;
     if let Some(keep) = &arguments.keep {
         std::fs::create_dir_all(keep)
@@ -159,7 +163,8 @@ pub(crate) fn run(arguments: &Grid) -> Result<Outcome> {
     };
     let drawn = layout.draw(&labels[0], &labels[1], &cells);
     let software = ("Software".to_string(), format!("impasto {}", env!("CARGO_PKG_VERSION")));
-    drawn.encode_to(&arguments.output, Rounding::Nearest, arguments.options.overwrite, &[software])?;
+    let to = (arguments.output.as_path(), arguments.options.overwrite);
+    arguments.options.pictures.save_sheet(&drawn, to, &[software])?;
     if !arguments.options.quiet {
         note!("wrote {}", arguments.output.display());
     }
@@ -211,6 +216,9 @@ fn squares([rows, columns]: [&[(String, String)]; 2], folder: &Path) -> Result<V
             let plain = |c: char| if c.is_alphanumeric() || "=.,-".contains(c) { c } else { '_' };
             let name: String = square.name().chars().map(plain).collect();
             square.output = folder.join(format!("{name}.png"));
+            if squares.iter().any(|other: &Square| other.output == square.output) {
+                square.output = folder.join(format!("{name}_{index}.png"));
+            }
             squares.push(square);
         }
     }

@@ -19,11 +19,26 @@ const IDLE: [(&str, &[&str]); 2] = [
             "no-checkpoint",
             "dump-plan",
             "overwrite",
+            "preview",
+            "quality",
+            "bit-depth",
         ],
     ),
     (
         "profile",
-        &["save-every", "print-every", "log", "plot", "resume", "checkpoint-every", "no-checkpoint", "dump-plan"],
+        &[
+            "save-every",
+            "print-every",
+            "log",
+            "plot",
+            "resume",
+            "checkpoint-every",
+            "no-checkpoint",
+            "dump-plan",
+            "preview",
+            "quality",
+            "bit-depth",
+        ],
     ),
 ];
 

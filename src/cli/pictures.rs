@@ -116,6 +116,12 @@ impl PictureOptions {
         matches!(self.bit_depth, Some(Bits(BitDepth::Sixteen)))
     }
 
+    /// Writes a picture whose colours are final.
+    pub(crate) fn save_sheet(&self, sheet: &Picture, to: (&Path, bool), metadata: &[(String, String)]) -> Result<()> {
+        let nothing = Picture { width: 0, height: 0, rgb: Vec::new() };
+        self.finish(&nothing, (None, None), &[], Rounding::Nearest).save_sheet(sheet, to, metadata)
+    }
+
     /// What is to be done to what the run paints. `styles` as the run sees them.
     pub(crate) fn finish(
         &self,

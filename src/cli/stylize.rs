@@ -32,6 +32,8 @@ pub(crate) struct Job<'a> {
     pub(crate) output: PathBuf,
     /// Where the last good picture goes if the run fails.
     pub(crate) rescued: PathBuf,
+    /// Where the picture so far goes if the run is interrupted.
+    pub(crate) unfinished: PathBuf,
     /// Where content, style and result go side by side.
     pub(crate) sheet: Option<PathBuf>,
     pub(crate) content: Picture,
@@ -108,6 +110,7 @@ impl<'a> Job<'a> {
             preset,
             config,
             rescued: output.clone(),
+            unfinished: output.clone(),
             output,
             sheet: None,
             content,
@@ -276,8 +279,9 @@ impl<'a> Job<'a> {
 
     /// Starts saving a picture after so many iterations.
     fn write_after(&self, done: u32, saver: &mut Saver, picture: Picture, path: PathBuf, transfer: &StyleTransfer) {
-        // A name that was not asked for was not checked, either.
-        let overwrite = self.overwrites() && (path == self.output || path != self.rescued);
+        // A name that was not asked for was not checked, either: what was typed counts.
+        let own = path == self.output || ![&self.rescued, &self.unfinished].contains(&&path);
+        let overwrite = if own { self.overwrites() } else { self.options.overwrite };
         let (finish, metadata) = (self.finish.clone(), self.record.metadata(done, &transfer.ways()));
         saver.start(move || finish.save(picture, (&path, overwrite), &metadata));
     }

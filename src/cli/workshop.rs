@@ -146,12 +146,17 @@ impl Workshop {
             let metadata = job.record.metadata(transfer.iteration(), &transfer.ways());
             saver.start(move || finish.save_sheet(&sheet, (&path, overwrite), &metadata));
         }
-        let (done, all, path) = (transfer.iteration(), job.last(transfer.scales()), job.output.display());
-        job.write(&mut saver, result, job.output.clone(), &transfer);
-        if done < all {
-            checkpoints.write(&mut transfer, &mut saver)?;
-        }
+        let (done, all) = (transfer.iteration(), job.last(transfer.scales()));
+        let path = if done < all { &job.unfinished } else { &job.output };
+        // First, lest a picture that is not finished be there without what says so.
+        let kept = match done < all {
+            true => checkpoints.write(&mut transfer, &mut saver).and_then(|()| saver.finish()),
+            false => Ok(()),
+        };
+        job.write(&mut saver, result, path.clone(), &transfer);
         saver.finish()?;
+        kept?;
+        let path = path.display();
         log.map_or(Ok(()), Log::finish)?;
         job.plot(&transfer)?;
         if done < all {

@@ -140,6 +140,12 @@ fn a_second_ctrl_c_ends_at_once_and_leaves_no_half_written_file() {
 
 #[test]
 fn ctrl_c_in_a_batch_ends_it_with_the_picture_at_work_and_resume_goes_on_with_the_rest() {
+    for option in ["--resume", "--skip-existing"] {
+        a_batch_goes_on(option);
+    }
+}
+
+fn a_batch_goes_on(option: &str) {
     let folder = Folder::new();
     let png = folder.read("content.png");
     for name in ["a.png", "b.png", "c.png"] {
@@ -161,13 +167,7 @@ fn ctrl_c_in_a_batch_ends_it_with_the_picture_at_work_and_resume_goes_on_with_th
         "{said}"
     );
     let first = folder.read("out/a.png");
-    // A batch that was broken off is not begun anew by accident.
-    let again = folder.run(&format!("{run} --skip-existing"));
-    let hint = "pass --resume to go on with that run, or --overwrite to start anew";
-    let there =
-        format!("error: output {}: already exists", std::path::Path::new("out").join("b.png.checkpoint").display());
-    assert_eq!(again.last_lines(), [there, format!("hint: {hint}")]);
-    let ended = folder.done(&format!("{run} --log log.jsonl --resume"));
+    let ended = folder.done(&format!("{run} --log log.jsonl {option}"));
     assert!(ended.stderr.contains("[1/2] b.png -> ") && ended.stderr.contains("\nresumed after "), "{}", ended.stderr);
     assert!(ended.stderr.ends_with("2 of 3 pictures made, 1 there already\n"), "{}", ended.stderr);
     assert!(folder.read("out/a.png") == first);
@@ -178,4 +178,22 @@ fn ctrl_c_in_a_batch_ends_it_with_the_picture_at_work_and_resume_goes_on_with_th
     }
     let left: Vec<_> = std::fs::read_dir(folder.path("out")).unwrap().collect();
     assert_eq!(left.len(), 3, "{left:?}");
+}
+
+#[test]
+fn a_picture_of_a_batch_that_is_broken_off_without_a_checkpoint_has_another_name() {
+    let folder = Folder::new();
+    std::fs::copy(folder.path("content.png"), folder.path("b.png")).unwrap();
+    let run = format!("stylize content.png b.png -s style.png {CHEAP} -n 400 --size 32x24 --print-every 1 -o out");
+    let mut running = Running::start(&mut folder.command(&format!("{run} --no-checkpoint")));
+    running.wait_for("2/400  loss ");
+    running.interrupt();
+    running.wait_for("interrupted after ");
+    assert_eq!(running.exit_code(), Some(130));
+    let names = |folder: &Folder| {
+        let found = std::fs::read_dir(folder.path("out")).unwrap();
+        found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    // Where it would pass for a result, --skip-existing would leave it so.
+    assert_eq!(names(&folder), ["content_unfinished.png"]);
 }
