@@ -26,9 +26,10 @@ use super::{Outcome, line, note, one_line};
 /// Values that an axis has at most.
 const LONGEST: usize = 100;
 /// Options that a picture does not show.
-const NO_SETTING: [&str; 13] = [
+const NO_SETTING: [&str; 14] = [
     "offline",
     "device",
+    "no-tune",
     "threads",
     "save-every",
     "print-every",

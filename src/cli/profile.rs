@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: &ProfileArguments) -> Result<Outcome> {
             .ok_or_else(|| Error::Kernel { kernel: "profile".into(), what: "nothing to run".into() })
     };
     let config = options.configure((options.preset(DEFAULT)?.config)())?;
-    let (backend, why) = device::open(&options.device, Faults::default())?;
+    let (backend, why) = device::open(&options.device, Faults::default(), options.tuning())?;
     if !options.quiet {
         note!("device: {} ({})", backend.engine()?.describe(), one_line(&why));
     }

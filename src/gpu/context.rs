@@ -78,6 +78,9 @@ pub struct Gpu {
     name: String,
     /// As [`AdapterReport::kind`].
     kind: &'static str,
+    adapter: String,
+    /// What was measured, in place of what is supposed of its kind.
+    chosen: Arc<Mutex<Option<Choices>>>,
     /// How to open it again; a host's own device cannot be.
     options: Option<GpuOptions>,
 }
@@ -184,7 +187,30 @@ impl Gpu {
     }
 
     fn made(shared: Shared, info: &wgpu::AdapterInfo, options: Option<GpuOptions>) -> Gpu {
-        Gpu { shared: Arc::new(Mutex::new(Arc::new(shared))), name: name(info), kind: kind(info), options }
+        let wgpu::AdapterInfo { vendor, device, driver, driver_info, .. } = info;
+        Gpu {
+            shared: Arc::new(Mutex::new(Arc::new(shared))),
+            name: name(info),
+            kind: kind(info),
+            adapter: format!("{}; {vendor:04x}:{device:04x}; {driver} {driver_info}", name(info)),
+            chosen: Arc::default(),
+            options,
+        }
+    }
+
+    /// Adapter and driver: what a measurement holds for.
+    pub fn adapter(&self) -> &str {
+        &self.adapter
+    }
+
+    /// Whether it is a software renderer.
+    pub fn is_software(&self) -> bool {
+        self.kind == "software"
+    }
+
+    /// How jobs begun from now on compute their convolutions, on all clones.
+    pub fn choose(&self, choices: Choices) {
+        *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = Some(choices);
     }
 
     /// Name, backend and kind of the adapter.
@@ -291,7 +317,8 @@ impl Backend for Gpu {
     }
 
     fn choices(&self) -> Choices {
-        super::choices::supposed(self.kind)
+        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        chosen.unwrap_or_else(|| super::choices::supposed(self.kind))
     }
 
     fn overhead(&self, table: &BufferTable, recordings: &[&Recording]) -> u64 {
