@@ -7,7 +7,7 @@
 # `run` needs no compiler: this repository's folders benches, assets and tests, FOLDER, and a Vulkan loader with the GPU's
 # driver are enough. FOLDER holds one xz archive, so that it is small to carry; `run` unpacks it to a temporary folder.
 # IMPASTO_SHARED names the test data; PYTHON a Python with PyTorch (python3 by default); IMPASTO_TEST_ADAPTER an adapter, if
-# the first is not the one. SECTIONS="device tests tune kernels peers" may leave sections out. Every step has a limit, and
+# the first is not the one. SECTIONS="device tests tune kernels host peers" may leave sections out. Every step has a limit, and
 # one that fails or runs past it is noted and does not end the rest.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -55,7 +55,7 @@ run() {
     PYTHON=${PYTHON:-python3}
     RESULTS=$OUT/results.md
     : >"$RESULTS"
-    for section in ${SECTIONS:-device tests tune kernels peers}; do
+    for section in ${SECTIONS:-device tests tune kernels host peers}; do
         "section_$section"
         say "" "($section done after $SECONDS s)"
     done
@@ -117,6 +117,20 @@ section_kernels() {
         for kernel in conv3x3 conv3x3_backward; do
             step 120 "$kernel-$shape" "$IMPASTO_BIN" profile --kernel "$kernel" --shape "$shape" --device gpu && show "$kernel-$shape"
         done
+    done
+}
+
+section_host() {
+    say "" "## The host's part of an iteration" "" "| job | iteration, ms | host, ms | host / iteration |" "| --- | --- | --- | --- |"
+    local config
+    for config in article classic; do
+        step 120 "host_$config" "$IMPASTO_ITERATION" --config "$config" --size 224 --iters 500 --device gpu
+        say "$("$PYTHON" -c '
+import json, sys
+r = json.loads(sys.stdin.read().strip().splitlines()[-1])
+whole, host = (1e3 * r[k] for k in ("seconds_per_iteration", "host_seconds_per_iteration"))
+print("| %s at 224², %d launches | %.4f | %.4f | %.1f %% |" % (r["config"], r["launches_per_iteration"], whole, host, 100 * host / whole))
+' <"$OUT/logs/host_$config.log")"
     done
 }
 

@@ -11,7 +11,7 @@ use impasto::error::Error;
 use impasto::kernel::Scalar;
 use impasto::net::plan::Pooling;
 use impasto::profile::{KERNELS, Load, Profile, Roofs, Shape, alone, measure, roofs};
-use impasto::recording::{Backend, Clock, Command, Purpose};
+use impasto::recording::{Backend, BufferTable, Clock, Command, Purpose, Recording};
 use impasto::transfer::{Config, Plan, Size, StyleTransfer};
 use impasto::weights::builtin::builtin;
 
@@ -180,4 +180,27 @@ fn a_trace_has_the_format_s_fields_and_its_launches_lie_one_after_the_other_in_t
         end = after;
     }
     assert!((end - 1e6 * profile.seconds()).abs() < 1.0, "microseconds");
+}
+
+/// wgpu's own clears stand outside passes, so the engine has a kernel for them.
+#[test]
+fn a_clear_on_a_gpu_reaches_the_last_word_and_no_other_buffer() {
+    let Some(gpu) = gpu("clear") else { return };
+    // Below and above a workgroup, and more than a grid of them has threads.
+    for len in [1, 255, 257, 4096, 256 * 65_535 + 3] {
+        let mut table = BufferTable::default();
+        let [cleared, kept] = ["cleared", "kept"].map(|label| table.tensor(label, Scalar::U32, &[len], Purpose::Tile));
+        let mut recording = Recording::new("test");
+        recording.clear(cleared.buffer);
+        let mut engine = gpu.engine().unwrap();
+        engine.allocate(&table).unwrap();
+        for tensor in [&cleared, &kept] {
+            engine.write_words(tensor.buffer, &vec![7; len]).unwrap();
+        }
+        let program = engine.prepare(&recording).unwrap();
+        engine.run(program, 1).unwrap();
+        let [cleared, kept] = [cleared, kept].map(|tensor| engine.read_words(tensor.buffer).unwrap());
+        assert!(cleared.iter().all(|word| *word == 0) && cleared.len() == len, "{len} words");
+        assert!(kept.iter().all(|word| *word == 7), "{len} words beside them");
+    }
 }

@@ -92,12 +92,15 @@ pub(super) struct Shared {
     checked: bool,
     pub(super) queue: wgpu::Queue,
     pub(super) faults: Faults,
+    /// Whether graphics debuggers are told the name of every launch.
+    pub(super) names_launches: bool,
     lost: Arc<AtomicBool>,
     pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
 }
 
 fn instance() -> wgpu::Instance {
-    // The environment may narrow the backends (WGPU_BACKEND) or switch validation on (WGPU_VALIDATION=1).
+    // The environment may narrow the backends (WGPU_BACKEND), switch validation on (WGPU_VALIDATION=1), or have
+    // graphics debuggers told the name of every launch (WGPU_DEBUG=1; debug builds do so anyway).
     wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
 }
 
@@ -329,7 +332,9 @@ impl Backend for Gpu {
 impl Shared {
     fn new(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions) -> Shared {
         let (checked, faults) = (options.checked, options.faults.clone());
-        Shared { device, checked, queue, faults, lost: Arc::default(), pipelines: Mutex::default() }
+        let flags = wgpu::InstanceFlags::from_build_config().with_env();
+        let names_launches = flags.contains(wgpu::InstanceFlags::DEBUG);
+        Shared { device, checked, queue, faults, names_launches, lost: Arc::default(), pipelines: Mutex::default() }
     }
 
     /// Compiles a shader, without checks at run time if its kernel is one of [`UNCHECKED`].
