@@ -3,6 +3,7 @@
 //! WGSL is the truth. The host declares the symbolic shape of every binding once; names, access, binding numbers and the
 //! workgroup size are read from the shader by naga. `tests/shaders.rs` walks every kernel and fails on any drift.
 
+pub mod registers;
 pub mod translate;
 
 use std::collections::HashMap;

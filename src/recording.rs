@@ -364,6 +364,8 @@ pub struct Submissions {
     pub longest_of_many: Duration,
     /// Of the last thousand.
     pub median: Duration,
+    /// What the host took to plan, encode and submit all of them, waiting left out.
+    pub host: Duration,
 }
 
 /// What the times of single launches are taken with.

@@ -303,12 +303,16 @@ fn every_variant_in_use_translates_to_the_four_languages_of_the_drivers() {
     }
 }
 
-/// The one shader that is no kernel: it is the GPU engine's own.
+/// The shaders that are no kernels: they are the GPU engine's own.
 #[test]
-fn the_shader_that_counts_passes_translates_too() {
-    let (module, info) = parse(include_str!("../src/gpu/epoch.wgsl")).unwrap();
-    for (language, translation) in translations("epoch_count", &module, &info) {
-        assert!(translation.is_ok(), "{language}: {translation:?}");
+fn the_engine_s_own_shaders_translate_too() {
+    for (name, source) in
+        [("epoch_count", include_str!("../src/gpu/epoch.wgsl")), ("clear", include_str!("../src/gpu/clear.wgsl"))]
+    {
+        let (module, info) = parse(source).unwrap();
+        for (language, translation) in translations(name, &module, &info) {
+            assert!(translation.is_ok(), "{name} to {language}: {translation:?}");
+        }
     }
 }
 

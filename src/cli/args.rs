@@ -11,6 +11,7 @@ use impasto::transfer::{Config, Init, Size};
 
 use super::batch::BatchOptions;
 use super::checkpoint::CheckpointOptions;
+use super::device::Tuning;
 use super::grid::Grid;
 use super::idle::hidden;
 use super::names::{ConvolutionName, EdgeName, OrientationName, PoolingName, StyleLossName, TotalVariationName};
@@ -21,6 +22,7 @@ use super::profile::ProfileArguments;
 use super::record::Rerun;
 use super::shaders::Shaders;
 use super::styles::StyleOptions;
+use super::tune::Tune;
 use super::weights::Weights;
 
 /// Neural style transfer on any GPU, or on none.
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     Profile(ProfileArguments),
     /// List the kernels, or show one as WGSL, SPIR-V, MSL, HLSL or GLSL
     Shaders(Shaders),
+    /// Check and time the kernels on a GPU, and keep what is fastest for later runs
+    Tune(Tune),
     /// List adapters and say which one `auto` takes
     Devices,
     /// List the presets
@@ -120,6 +124,9 @@ pub(crate) struct Options {
     /// `auto` (discrete, then integrated GPU, then the CPU engine), `cpu`, `gpu` (any, software too), a name, or an index
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
+    /// Take the kernels that are supposed to suit the GPU, and time none on it (so does IMPASTO_NO_TUNE=1)
+    #[arg(long)]
+    pub(crate) no_tune: bool,
     /// Threads of the CPU engine; one per core if not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
     pub(crate) threads: Option<u16>,
@@ -313,6 +320,16 @@ impl Options {
             what: format!("there is no preset `{name}`"),
             hint: "`impasto presets` lists them".into(),
         })
+    }
+
+    /// Whether kernels are chosen by what was measured.
+    pub(crate) fn tuning(&self) -> Tuning {
+        match () {
+            // A test's fault is for the job.
+            () if self.no_tune || self.fail_allocation > 0 => Tuning::Not,
+            () if self.dump_plan => Tuning::Kept,
+            () => Tuning::Now { quiet: self.quiet },
+        }
     }
 
     /// The files that the options name for reading.

@@ -78,6 +78,9 @@ pub struct Gpu {
     name: String,
     /// As [`AdapterReport::kind`].
     kind: &'static str,
+    adapter: String,
+    /// What was measured, in place of what is supposed of its kind.
+    chosen: Arc<Mutex<Option<Choices>>>,
     /// How to open it again; a host's own device cannot be.
     options: Option<GpuOptions>,
 }
@@ -89,12 +92,15 @@ pub(super) struct Shared {
     checked: bool,
     pub(super) queue: wgpu::Queue,
     pub(super) faults: Faults,
+    /// Whether graphics debuggers are told the name of every launch.
+    pub(super) names_launches: bool,
     lost: Arc<AtomicBool>,
     pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
 }
 
 fn instance() -> wgpu::Instance {
-    // The environment may narrow the backends (WGPU_BACKEND) or switch validation on (WGPU_VALIDATION=1).
+    // The environment may narrow the backends (WGPU_BACKEND), switch validation on (WGPU_VALIDATION=1), or have
+    // graphics debuggers told the name of every launch (WGPU_DEBUG=1; debug builds do so anyway).
     wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
 }
 
@@ -184,7 +190,30 @@ impl Gpu {
     }
 
     fn made(shared: Shared, info: &wgpu::AdapterInfo, options: Option<GpuOptions>) -> Gpu {
-        Gpu { shared: Arc::new(Mutex::new(Arc::new(shared))), name: name(info), kind: kind(info), options }
+        let wgpu::AdapterInfo { vendor, device, driver, driver_info, .. } = info;
+        Gpu {
+            shared: Arc::new(Mutex::new(Arc::new(shared))),
+            name: name(info),
+            kind: kind(info),
+            adapter: format!("{}; {vendor:04x}:{device:04x}; {driver} {driver_info}", name(info)),
+            chosen: Arc::default(),
+            options,
+        }
+    }
+
+    /// Adapter and driver: what a measurement holds for.
+    pub fn adapter(&self) -> &str {
+        &self.adapter
+    }
+
+    /// Whether it is a software renderer.
+    pub fn is_software(&self) -> bool {
+        self.kind == "software"
+    }
+
+    /// How jobs begun from now on compute their convolutions, on all clones.
+    pub fn choose(&self, choices: Choices) {
+        *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = Some(choices);
     }
 
     /// Name, backend and kind of the adapter.
@@ -291,7 +320,8 @@ impl Backend for Gpu {
     }
 
     fn choices(&self) -> Choices {
-        super::choices::supposed(self.kind)
+        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        chosen.unwrap_or_else(|| super::choices::supposed(self.kind))
     }
 
     fn overhead(&self, table: &BufferTable, recordings: &[&Recording]) -> u64 {
@@ -302,7 +332,9 @@ impl Backend for Gpu {
 impl Shared {
     fn new(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions) -> Shared {
         let (checked, faults) = (options.checked, options.faults.clone());
-        Shared { device, checked, queue, faults, lost: Arc::default(), pipelines: Mutex::default() }
+        let flags = wgpu::InstanceFlags::from_build_config().with_env();
+        let names_launches = flags.contains(wgpu::InstanceFlags::DEBUG);
+        Shared { device, checked, queue, faults, names_launches, lost: Arc::default(), pipelines: Mutex::default() }
     }
 
     /// Compiles a shader, without checks at run time if its kernel is one of [`UNCHECKED`].

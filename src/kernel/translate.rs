@@ -49,16 +49,6 @@ pub fn workgroup(module: &Module) -> (u32, u32) {
     (module.entry_points.first().map_or(0, |entry| entry.workgroup_size.iter().product()), memory)
 }
 
-/// Scalars that the local variables of the functions take: a lower bound for a thread's registers, since a compiler adds
-/// intermediate results, and keeps variables apart that are indexed.
-pub fn registers(module: &Module) -> u32 {
-    let bytes = |function: &naga::Function| -> u32 {
-        function.local_variables.iter().map(|(_, local)| module.types[local.ty].inner.size(module.to_ctx())).sum()
-    };
-    let called: u32 = module.functions.iter().map(|(_, function)| bytes(function)).sum();
-    (module.entry_points.iter().map(|entry| bytes(&entry.function)).sum::<u32>() + called).div_ceil(4)
-}
-
 fn bindings(module: &Module) -> impl Iterator<Item = ResourceBinding> {
     module.global_variables.iter().filter_map(|(_, variable)| variable.binding)
 }

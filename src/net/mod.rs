@@ -1,5 +1,6 @@
 //! VGG-19 as data, tiles, and the plan: which kernels run on which buffers for a picture of a given size.
 
+pub mod alone;
 pub mod bands;
 mod convolution;
 pub mod edge;

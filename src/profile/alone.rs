@@ -9,12 +9,13 @@ use crate::ops::adam::{AdamTensors, adam};
 use crate::ops::conv3x3::{conv3x3, conv3x3_backward, mask_shape};
 use crate::ops::copy_rect::{Mode, copy_rect};
 use crate::ops::gram::{gram, gram_backward, gram_reduce, splits};
+use crate::ops::matmul::matmul;
 use crate::ops::pool::{pool_average, pool_average_backward, pool_max, pool_max_backward, winner_shape};
 use crate::ops::{padded, winograd};
 use crate::recording::{Block, BufferTable, Purpose, Recording, Tensor};
 
 /// Kernels that can be run alone.
-pub const KERNELS: [&str; 16] = [
+pub const KERNELS: [&str; 17] = [
     "conv3x3",
     "conv3x3_backward",
     "winograd_input",
@@ -29,6 +30,7 @@ pub const KERNELS: [&str; 16] = [
     "gram",
     "gram_reduce",
     "gram_backward",
+    "matmul",
     "adam",
     "copy_rect",
 ];
@@ -71,6 +73,11 @@ impl FromStr for Shape {
 
 /// Buffers and a recording with one launch of a kernel.
 pub fn alone(kernel: &str, shape: Shape) -> Result<(BufferTable, Recording)> {
+    alone_in(kernel, shape, None)
+}
+
+/// The same in blocks, where the kernel has a choice of them; the usual one if it is not given.
+pub(super) fn alone_in(kernel: &str, shape: Shape, block: Option<Block>) -> Result<(BufferTable, Recording)> {
     let Shape { height, width, inputs, outputs } = shape;
     let mut table = BufferTable::default();
     let mut recording = Recording::new(kernel);
@@ -90,13 +97,28 @@ pub fn alone(kernel: &str, shape: Shape) -> Result<(BufferTable, Recording)> {
             let (input, weight) = (float("input", &map), float("weight", &[9, inputs, outputs]));
             let (bias, output) = (float("bias", &[outputs]), float("output", &[height, width, outputs]));
             let mask = made("mask", Scalar::U32, &mask_shape(height, width, outputs));
-            conv3x3(rec, (&label, Block::usual(inputs, outputs)), &input, &weight, &bias, &output, &mask)?;
+            conv3x3(
+                rec,
+                (&label, block.unwrap_or(Block::usual(inputs, outputs))),
+                &input,
+                &weight,
+                &bias,
+                &output,
+                &mask,
+            )?;
         }
         "conv3x3_backward" => {
             let (d_input, weight) = (float("d_input", &map), float("weight_rotated", &[9, outputs, inputs]));
             let d_output = float("d_output", &[height, width, outputs]);
             let mask = made("mask", Scalar::U32, &mask_shape(height, width, outputs));
-            conv3x3_backward(rec, (&label, Block::usual(outputs, inputs)), &d_output, &mask, &weight, &d_input)?;
+            conv3x3_backward(
+                rec,
+                (&label, block.unwrap_or(Block::usual(outputs, inputs))),
+                &d_output,
+                &mask,
+                &weight,
+                &d_input,
+            )?;
         }
         "winograd_input" => winograd::winograd_input(rec, &label, &float("input", &map), 0, &float("tiles", &tiles))?,
         "winograd_d_output" => {
@@ -107,7 +129,13 @@ pub fn alone(kernel: &str, shape: Shape) -> Result<(BufferTable, Recording)> {
         "winograd_product" => {
             let (tiles, weight) = (float("tiles", &tiles), float("weight", &[36, inputs, outputs]));
             let product = float("product", &[36, count, outputs]);
-            winograd::winograd_product(rec, (&label, Block::usual(inputs, outputs)), &tiles, &weight, &product)?;
+            winograd::winograd_product(
+                rec,
+                (&label, block.unwrap_or(Block::usual(inputs, outputs))),
+                &tiles,
+                &weight,
+                &product,
+            )?;
         }
         "winograd_output" => {
             let (product, bias, output) = (float("product", &tiles), float("bias", &[inputs]), float("output", &map));
@@ -141,6 +169,12 @@ pub fn alone(kernel: &str, shape: Shape) -> Result<(BufferTable, Recording)> {
         "gram_backward" => {
             let (feature, d_gram) = (float("feature", &map), float("d_gram", &[inputs, inputs]));
             gram_backward(rec, &label, &feature, Rect::whole(height, width), &d_gram, &float("d_feature", &map))?;
+        }
+        "matmul" => {
+            // Of C x C matrices.
+            let square = [inputs, inputs];
+            let [a, b, output] = ["a", "b", "output"].map(|name| float(name, &square));
+            matmul(rec, &label, (&a, &b), [1.0, 0.0], &output)?;
         }
         "adam" => {
             let picture = [height, width, 4];

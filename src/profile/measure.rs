@@ -9,7 +9,9 @@ use crate::kernel::Scalar;
 use crate::ops::Rect;
 use crate::ops::copy_rect::{Mode, copy_rect};
 use crate::ops::roof::{CHAINS, roof_fma};
-use crate::recording::{Backend, BufferTable, Clock, Command, Engine, Purpose, Recording, Tensor, Timings};
+use crate::recording::{
+    Backend, BufferId, BufferTable, Clock, Command, Engine, Program, Purpose, Recording, Tensor, Timings,
+};
 
 /// A roof's launch is lengthened until it takes so long.
 const LONG_ENOUGH: f64 = 0.02;
@@ -27,32 +29,47 @@ pub struct Load<'a> {
     pub recording: &'a Recording,
 }
 
+/// A load on an engine, ready to run.
+#[derive(Debug)]
+pub struct Ready {
+    engine: Box<dyn Engine>,
+    program: Program,
+    /// Read back to wait.
+    word: BufferId,
+}
+
+impl Ready {
+    /// Allocates, fills and prepares.
+    pub fn new(backend: &dyn Backend, load: Load<'_>) -> Result<Ready> {
+        let mut engine = backend.engine()?;
+        let mut buffers = load.buffers.clone();
+        let word = buffers.add("wait", Scalar::U32, 1, Purpose::Reduction);
+        engine.allocate(&buffers)?;
+        fill(engine.as_mut(), load)?;
+        let program = engine.prepare(load.recording)?;
+        Ok(Ready { engine, program, word })
+    }
+
+    /// Runs it so many times in a row and waits for the end: how long that took on the host's clock.
+    pub fn run(&mut self, times: u32) -> Result<Duration> {
+        let begin = Instant::now();
+        self.engine.run(self.program, times)?;
+        self.engine.read_words(self.word)?;
+        Ok(begin.elapsed())
+    }
+}
+
 /// Runs a load twice to warm up, `times` times as a whole, and `times` times with every command timed.
 pub fn measure(backend: &dyn Backend, load: Load<'_>, times: u32, roofs: Roofs) -> Result<Profile> {
-    let mut engine = backend.engine()?;
-    engine.allocate(load.buffers)?;
-    fill(engine.as_mut(), load)?;
-    let program = engine.prepare(load.recording)?;
-    // Read back to wait, as runs do with their losses.
-    let small = tensors(load.recording).min_by_key(|tensor| load.buffers.info(tensor.buffer).len);
-    let run = |engine: &mut dyn Engine| -> Result<f64> {
-        let begin = Instant::now();
-        engine.run(program, 1)?;
-        match small {
-            Some(Tensor { buffer, scalar: Scalar::F32, .. }) => drop(engine.read(*buffer)?),
-            Some(Tensor { buffer, scalar: Scalar::U32, .. }) => drop(engine.read_words(*buffer)?),
-            None => {}
-        }
-        Ok(begin.elapsed().as_secs_f64())
-    };
+    let mut ready = Ready::new(backend, load)?;
     for _ in 0..2 {
-        run(engine.as_mut())?;
+        ready.run(1)?;
     }
     // In turns, lest a busy moment of the machine meets one of the two only.
     let (mut whole, mut clock, mut seconds) = (Vec::new(), Clock::Host, Vec::new());
     for _ in 0..times {
-        whole.push(run(engine.as_mut())?);
-        let timed = engine.profile(program, 1)?;
+        whole.push(ready.run(1)?.as_secs_f64());
+        let timed = ready.engine.profile(ready.program, 1)?;
         clock = timed.clock;
         seconds.extend(timed.seconds);
     }
@@ -68,7 +85,7 @@ pub fn measure(backend: &dyn Backend, load: Load<'_>, times: u32, roofs: Roofs) 
         };
         Row { kernel: kernel.into(), label, grid, flops, bytes, median, fastest }
     });
-    Ok(Profile { device: engine.describe(), clock, roofs, rows: rows.collect(), whole: median(&mut whole) })
+    Ok(Profile { device: ready.engine.describe(), clock, roofs, rows: rows.collect(), whole: median(&mut whole) })
 }
 
 /// Every tensor of every launch.

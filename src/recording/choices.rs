@@ -7,6 +7,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use sha2::{Digest, Sha256};
+
 /// Which way a convolution goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pass {
@@ -148,6 +150,18 @@ impl Choices {
         self.rules.iter().find(|rule| rule.fits(of)).map_or(usual, |rule| rule.method)
     }
 
+    /// A digest of them all: with other choices the last bits of a result are others.
+    pub fn digest(&self) -> String {
+        if self.rules.is_empty() {
+            return "plain".into();
+        }
+        let mut hash = Sha256::new();
+        for Rule { pass, reads, writes, positions, method } in &self.rules {
+            hash.update(format!("{pass:?} {reads:?} {writes:?} {positions:?} {method}\n"));
+        }
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Puts a rule before all others: what was measured goes before what was supposed.
     pub fn prefer(&mut self, rule: Rule) {
         self.rules.insert(0, rule);
@@ -230,6 +244,9 @@ mod tests {
         assert_eq!(choices.method(geometry(64, 64, 99)), direct(Block::TALL));
         let back = Geometry { pass: Pass::Backward, ..geometry(64, 64, 99) };
         assert_eq!(choices.method(back), direct(Block::LARGE));
+        let others = [Choices::default(), choices.clone().held_to(Convolution::Winograd), choices.clone()];
+        let digests = others.map(|choices| choices.digest());
+        assert!(digests[0] == "plain" && digests[1] != digests[2] && digests[2].len() == 16, "{digests:?}");
         let winograd = choices.clone().held_to(Convolution::Winograd);
         assert_eq!(winograd.method(back), Method::Winograd(Block::SQUARE));
         assert_eq!(winograd.method(geometry(4, 64, 99)), direct(Block::SHALLOW));

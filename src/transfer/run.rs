@@ -423,6 +423,12 @@ impl StyleTransfer {
         self.rig.engine.describe()
     }
 
+    /// Digest of the choices of kernels at the largest scale, which bear on the last bits; `plain` where there are none.
+    pub fn kernels(&self) -> String {
+        let last = self.rig.queue.len().saturating_sub(1);
+        self.rig.queue.stage(last).map(|stage| stage.choices.digest()).unwrap_or_default()
+    }
+
     /// What one iteration does at the scale at work: for profiles.
     pub fn recording(&self) -> &Recording {
         &self.running.recording

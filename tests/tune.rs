@@ -1,0 +1,151 @@
+//! Choice of kernels: what is wrong or fails is dropped and the run goes on, what was found is kept and found again.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod common;
+
+use std::path::Path;
+use std::time::Duration;
+
+use common::{gpu, layers, picture};
+use impasto::cpu::Cpu;
+use impasto::gpu::{Gpu, GpuChoice, GpuOptions};
+use impasto::recording::{Backend, Block, Faults, Method};
+use impasto::transfer::{Config, Size, StyleTransfer};
+use impasto::tune::{Effort, Source, Tuned, methods, settle, tune};
+use impasto::weights::builtin::builtin;
+
+/// Pictures so small that a software renderer times all of them in seconds.
+fn effort() -> Effort {
+    Effort { sizes: vec![32], limit: Duration::from_secs(5) }
+}
+
+fn faulty(faults: Faults) -> Gpu {
+    let choice = std::env::var("IMPASTO_TEST_ADAPTER").map_or(GpuChoice::Any, GpuChoice::Name);
+    Gpu::new(&GpuOptions { choice, faults, ..GpuOptions::default() }).unwrap()
+}
+
+fn tuned(backend: &dyn Backend, faults: &Faults) -> Tuned {
+    tune(backend, &effort(), &[], faults, |_| ()).unwrap()
+}
+
+fn files(folder: &Path, extension: &str) -> Vec<std::path::PathBuf> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
+}
+
+fn finishes(gpu: &Gpu) {
+    let config = Config {
+        size: Size::Native,
+        style_size: Some(Size::Native),
+        content_layers: layers(&["relu2_2"]),
+        style_layers: layers(&["relu1_2", "relu2_2"]),
+        iterations: 2,
+        ..Config::default()
+    };
+    let weights = builtin(config.depth());
+    let mut job = StyleTransfer::new(gpu, &weights, &picture(1, 24, 20), &[picture(2, 16, 16)], config).unwrap();
+    assert_eq!(job.kernels(), gpu.choices().digest());
+    let losses: Vec<f64> = job.steps().map(|report| report.unwrap().total_loss).collect();
+    assert!(losses.len() == 2 && losses[1] < losses[0], "{losses:?}");
+}
+
+#[test]
+fn every_method_is_right_on_the_adapter_at_hand() {
+    let Some(gpu) = gpu("tune") else { return };
+    let found = tuned(&gpu, &Faults::default());
+    assert!(found.dropped.is_empty(), "{:?}", found.dropped);
+    let timed: Vec<Method> = found.timings.iter().map(|timing| timing.method).collect();
+    println!("{} timings in {:?}", timed.len(), found.took);
+    for timing in &found.timings {
+        assert!(timing.seconds > 0.0 && timing.seconds.is_finite(), "{timing:?}");
+        let chosen = found.choices.method(timing.geometry);
+        assert!(timed.contains(&chosen), "{chosen} was not timed");
+    }
+}
+
+#[test]
+fn a_wrong_method_is_dropped_and_the_run_goes_on_without_it() {
+    let Some(_) = gpu("tune") else { return };
+    let wrong = Method::Winograd(Block::LARGE);
+    let gpu = faulty(Faults::wrong(&wrong.to_string()));
+    let folder = tempfile::tempdir().unwrap();
+    let (found, source) = settle(&gpu, folder.path(), Some(&effort()), false).unwrap().unwrap();
+    assert_eq!(source, Source::Now);
+    let [dropped] = &found.dropped[..] else { panic!("{:?}", found.dropped) };
+    assert!(dropped.method == wrong && dropped.why.contains("gradient differs"), "{dropped:?}");
+    assert!(gpu.choices().rules.iter().all(|rule| rule.method != wrong), "{:?}", gpu.choices());
+    assert!(found.timings.iter().all(|timing| timing.method != wrong));
+    finishes(&gpu);
+}
+
+#[test]
+fn a_method_that_loses_the_device_is_dropped_and_the_device_opened_again() {
+    let Some(_) = gpu("tune") else { return };
+    // The plain case's submissions, then the first method's.
+    let counted = faulty(Faults::default());
+    let mut first = None;
+    let faults = counted.faults();
+    tune(&counted, &Effort { sizes: Vec::new(), ..effort() }, &[], &Faults::default(), |_| {
+        first.get_or_insert(faults.submissions());
+    })
+    .unwrap();
+    let gpu = faulty(Faults::lose_at(&[first.unwrap() + 2]));
+    let found = tuned(&gpu, &Faults::default());
+    let [dropped] = &found.dropped[..] else { panic!("{:?}", found.dropped) };
+    assert!(dropped.method == methods()[0] && dropped.why.contains("device lost"), "{dropped:?}");
+    gpu.choose(found.choices);
+    finishes(&gpu);
+}
+
+#[test]
+fn what_was_found_is_kept_until_the_file_is_damaged() {
+    let Some(_) = gpu("tune") else { return };
+    let gpu = faulty(Faults::default());
+    let folder = tempfile::tempdir().unwrap();
+    let short = Effort { sizes: vec![32], limit: Duration::ZERO };
+    assert_eq!(settle(&gpu, folder.path(), None, false).unwrap(), None, "nothing is there, and nothing was asked for");
+    let (found, source) = settle(&gpu, folder.path(), Some(&short), false).unwrap().unwrap();
+    assert_eq!((source, files(folder.path(), "trying").len()), (Source::Now, 0));
+    let (kept, source) = settle(&gpu, folder.path(), Some(&short), false).unwrap().unwrap();
+    assert_eq!((&kept.choices, &kept.timings, source), (&found.choices, &found.timings, Source::Kept));
+    assert_eq!(gpu.choices(), found.choices);
+    let (_, source) = settle(&gpu, folder.path(), Some(&short), true).unwrap().unwrap();
+    assert_eq!(source, Source::Now, "again, as asked");
+    let [file] = &files(folder.path(), "json")[..] else { panic!("one file") };
+    std::fs::write(file, "{").unwrap();
+    assert_eq!(settle(&gpu, folder.path(), Some(&short), false).unwrap().unwrap().1, Source::Now);
+    assert_eq!(settle(&gpu, folder.path(), Some(&short), false).unwrap().unwrap().1, Source::Kept);
+}
+
+#[test]
+fn a_method_that_ended_the_process_twice_is_not_tried_again() {
+    let Some(_) = gpu("tune") else { return };
+    let gpu = faulty(Faults::default());
+    let folder = tempfile::tempdir().unwrap();
+    let short = Effort { sizes: Vec::new(), limit: Duration::ZERO };
+    settle(&gpu, folder.path(), Some(&short), false).unwrap();
+    let [file] = &files(folder.path(), "json")[..] else { panic!("one file") };
+    let suspect = Method::Winograd(Block::TALL);
+    for (strikes, gone) in [(1, false), (2, true)] {
+        // What a process that was ended has left.
+        std::fs::write(file.with_extension("trying"), format!("{strikes} {suspect}\n")).unwrap();
+        let (found, _) = settle(&gpu, folder.path(), Some(&short), true).unwrap().unwrap();
+        assert_eq!(found.dropped.iter().any(|dropped| dropped.method == suspect), gone, "{strikes}");
+        assert!(!gone || found.choices.rules.iter().all(|rule| rule.method != suspect));
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_to_is_none() {
+    let Some(_) = gpu("tune") else { return };
+    let gpu = faulty(Faults::default());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let short = Effort { sizes: Vec::new(), limit: Duration::ZERO };
+    let (_, source) = settle(&gpu, &file.path().join("kernels"), Some(&short), false).unwrap().unwrap();
+    assert_eq!(source, Source::Now);
+}
+
+#[test]
+fn the_cpu_engine_has_one_way_and_its_own() {
+    assert_eq!(Cpu.choices().digest(), "plain");
+}
