@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::engine::GpuEngine;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::recording::{Backend, BufferTable, Engine, Faults, Recording, Room};
+use crate::recording::{Backend, BufferTable, Choices, Engine, Faults, Matrices, Method, Recording, Room, Rule};
 
 /// Bytes that a job takes on a GPU at most where its settings do not say: no API tells how much is free.
 pub const DEFAULT_MEMORY: u64 = 2 << 30;
@@ -77,6 +77,8 @@ pub(super) struct Shared {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     pub(super) faults: Faults,
+    /// What the device multiplies matrices with, if it does.
+    matrices: Option<Matrices>,
     lost: Arc<AtomicBool>,
     pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
 }
@@ -148,6 +150,30 @@ pub fn adapters() -> Vec<AdapterReport> {
         .collect()
 }
 
+/// Matrix units that the shaders can use: square products of halves with sums in single precision, the larger ones first,
+/// by subgroups of one known size.
+fn usable(adapter: &wgpu::Adapter) -> Option<Matrices> {
+    let info = adapter.get_info();
+    let features = wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    // A workgroup of the shaders' has eight subgroups at most, and WebGPU promises 256 threads.
+    let known = info.subgroup_min_size == info.subgroup_max_size && (8..=64).contains(&info.subgroup_max_size);
+    // What conv3x3_cooperative16 takes.
+    let roomy = adapter.limits().max_compute_workgroup_storage_size >= 28 << 10;
+    if !adapter.features().contains(features) || !known {
+        return None;
+    }
+    let found = adapter.cooperative_matrix_properties();
+    let offers = |edge: u32| {
+        found.iter().any(|found| {
+            [found.m_size, found.n_size, found.k_size] == [edge; 3]
+                && found.ab_type == wgpu::CooperativeScalarType::F16
+                && found.cr_type == wgpu::CooperativeScalarType::F32
+        })
+    };
+    let edge = [16, 8].into_iter().find(|edge| offers(*edge) && (*edge == 8 || roomy))?;
+    Some(Matrices { edge, subgroup: info.subgroup_max_size })
+}
+
 fn matrices(adapter: &wgpu::Adapter) -> Vec<String> {
     let name = |scalar: wgpu::CooperativeScalarType| format!("{scalar:?}").to_lowercase();
     let line = |found: &wgpu::CooperativeMatrixProperties| {
@@ -167,13 +193,18 @@ impl Gpu {
     /// Runs on a device that the host application owns. Its error handler and lost callback are left as they are. When
     /// it is lost the run ends, since only the host can open it again.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
-        let shared = Shared::new(device, queue, Faults::default());
+        let shared = Shared::new(device, queue, Faults::default(), None);
         Gpu { shared: Arc::new(Mutex::new(Arc::new(shared))), name: name(&adapter.get_info()), options: None }
     }
 
     /// Name, backend and kind of the adapter.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The matrix units that its device was opened with; `None` where there are none, or it is the host's.
+    pub fn matrices(&self) -> Option<Matrices> {
+        self.shared().matrices
     }
 
     /// Destroys the device, as a driver's reset would.
@@ -244,14 +275,28 @@ fn open(options: &GpuOptions) -> Result<(Shared, String)> {
     };
     let adapter = found.swap_remove(pick);
     let required_limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
-    let required_features = adapter.features() & super::profile::features();
-    let descriptor =
-        wgpu::DeviceDescriptor { label: Some("impasto"), required_limits, required_features, ..Default::default() };
+    let mut required_features = adapter.features() & super::profile::features();
+    let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+    let matrices = usable(&adapter).filter(|_| !options.default_limits);
+    if matrices.is_some() {
+        required_features |= wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        // SAFETY: wgpu asks for the acknowledgement that what this feature compiles is less well tested. The shaders that
+        // use it stay within their buffers by their own comparisons, their workgroup arrays are indexed by constants and by
+        // their own thread's number, and none is used before it gave on this device what the plain ones give.
+        experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    }
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("impasto"),
+        required_limits,
+        required_features,
+        experimental_features,
+        ..Default::default()
+    };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| Error::NoDevice {
         what: format!("{} does not open: {error}", names[pick]),
         hint: "update the driver, or use `--device cpu`".into(),
     })?;
-    let shared = Shared::new(device, queue, options.faults.clone());
+    let shared = Shared::new(device, queue, options.faults.clone(), matrices);
     let lost = shared.lost.clone();
     shared.device.set_device_lost_callback(move |_, _| lost.store(true, Ordering::Relaxed));
     // By default wgpu panics on an error outside every scope; all our calls are scoped, and none may panic.
@@ -274,14 +319,20 @@ impl Backend for Gpu {
         Room { binding: limits.max_buffer_size.min(limits.max_storage_buffer_binding_size), memory: DEFAULT_MEMORY }
     }
 
+    /// Matrix units for halves, where there are some.
+    fn choices(&self) -> Choices {
+        let rule = |matrices| Rule::always(Method::Cooperative(matrices));
+        Choices { rules: self.matrices().map(rule).into_iter().collect() }
+    }
+
     fn overhead(&self, table: &BufferTable, recordings: &[&Recording]) -> u64 {
         super::engine::overhead(table, recordings)
     }
 }
 
 impl Shared {
-    fn new(device: wgpu::Device, queue: wgpu::Queue, faults: Faults) -> Shared {
-        Shared { device, queue, faults, lost: Arc::default(), pipelines: Mutex::default() }
+    fn new(device: wgpu::Device, queue: wgpu::Queue, faults: Faults, matrices: Option<Matrices>) -> Shared {
+        Shared { device, queue, faults, matrices, lost: Arc::default(), pipelines: Mutex::default() }
     }
 
     /// A buffer of `size` bytes for an engine whose job holds `held` bytes already; its words are zero.

@@ -75,6 +75,39 @@ impl Block {
 pub enum Method {
     /// One product with the picture's taps as rows, gathered on the way. All blocks give the same bits.
     Direct(Block),
+    /// Of halves, by the device's matrix units. Sums are single, in another order than a direct one's.
+    Cooperative(Matrices),
+}
+
+/// Matrix units, which multiply halves and add up in single precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Matrices {
+    /// Rows and columns of a matrix: 16 or 8.
+    pub edge: u32,
+    /// Threads of a subgroup, which multiply two together.
+    pub subgroup: u32,
+}
+
+impl Matrices {
+    /// Whether the shaders take so many channels.
+    pub fn suit(reads: usize, writes: usize) -> bool {
+        reads.is_multiple_of(32) && writes.is_multiple_of(64)
+    }
+}
+
+impl Method {
+    /// Whether there is such a convolution of maps in half precision.
+    pub fn takes_halves(self, of: Geometry) -> bool {
+        match self {
+            Method::Direct(_) => true,
+            Method::Cooperative(_) => Matrices::suit(of.reads, of.writes),
+        }
+    }
+
+    /// Whether there is one of maps in single precision.
+    pub fn takes_singles(self) -> bool {
+        !matches!(self, Method::Cooperative(_))
+    }
 }
 
 /// A method, and the convolutions that it is for.
@@ -129,7 +162,15 @@ impl Choices {
     /// How a convolution is computed.
     pub fn method(&self, of: Geometry) -> Method {
         let usual = Method::Direct(Block::usual(of.reads, of.writes));
-        self.rules.iter().find(|rule| rule.fits(of)).map_or(usual, |rule| rule.method)
+        let found = self.rules.iter().find(|rule| rule.fits(of) && rule.method.takes_singles());
+        found.map_or(usual, |rule| rule.method)
+    }
+
+    /// How a convolution of maps in half precision is computed.
+    pub fn method_of_halves(&self, of: Geometry) -> Method {
+        let usual = Method::Direct(Block::usual(of.reads, of.writes));
+        let found = self.rules.iter().find(|rule| rule.fits(of) && rule.method.takes_halves(of));
+        found.map_or(usual, |rule| rule.method)
     }
 
     /// Puts a rule before all others: what was measured goes before what was supposed.
@@ -157,6 +198,7 @@ impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Method::Direct(block) => write!(f, "direct {block}"),
+            Method::Cooperative(Matrices { edge, .. }) => write!(f, "matrix units of {edge}x{edge}"),
         }
     }
 }

@@ -5,6 +5,7 @@ use super::config::Config;
 use super::layout::{Stage, Way, deepest};
 use super::scales::Scale;
 use crate::error::{Error, Result};
+use crate::net::check::checked;
 use crate::net::tiles::grid;
 use crate::recording::{Backend, BufferInfo, BufferTable, Choices, Engine, Purpose, Recording, Room};
 use crate::weights::Weights;
@@ -67,7 +68,7 @@ impl Backend for Anywhere {
 
 /// Lays a scale out in the way that [`Config::tile`] and [`Config::memory`] ask for on this device.
 pub(super) fn stage(backend: &dyn Backend, weights: &Weights, config: &Config, scale: Scale) -> Result<Stage> {
-    let choices = backend.choices().held_to(config.convolution);
+    let choices = checked(backend, backend.choices().held_to(config.convolution), config.precision);
     let planner = Planner { backend, weights, config, scale, room: backend.room(), choices };
     match config.tile {
         Some(_) => planner.given(),

@@ -12,12 +12,14 @@ mod noise;
 mod normalize;
 mod optimizer;
 pub mod presets;
+mod rehearsal;
 mod rig;
 mod run;
 mod scales;
 mod stage;
 mod variation;
 
+pub use crate::net::maps::Precision;
 pub use crate::recording::Convolution;
 pub use calibrate::calibrate;
 pub use checkpoint::Checkpoint;

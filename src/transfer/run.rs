@@ -9,16 +9,20 @@ use super::checkpoint::Checkpoint;
 use super::config::Config;
 use super::forecast::{Anywhere, Plan};
 use super::layout::{RING, check_inputs, lay_out};
+use super::rehearsal::Rehearsal;
 use super::rig::{Kept, Rig};
 use super::scales::Scale;
 use super::stage::{Carry, Queue, Running};
 use crate::error::{Error, Result};
+use crate::net::maps::Precision;
 use crate::picture::{Filter, Picture, resampled};
 use crate::recording::{Backend, BufferTable, Ledger, Recording, Submissions};
 use crate::weights::Weights;
 
 /// No picture is this far from 0..255 unless the optimiser diverged.
 const RUNAWAY: f32 = 1e6;
+/// The same where maps are halves: beyond it activations may overflow, which a ReLU hides.
+const RUNAWAY_OF_HALVES: f32 = 2e3;
 /// Batches of iterations grow until one takes about this long: often enough to stay responsive.
 const BATCH: Duration = Duration::from_millis(100);
 
@@ -84,9 +88,10 @@ impl StyleTransfer {
         config: Config,
     ) -> Result<StyleTransfer> {
         let (stages, style) = lay_out(backend, weights, content, styles, &config)?;
+        let rehearsal = Rehearsal::of(backend, weights, (content, style), &config)?;
         let scales = stages.iter().map(|stage| stage.scale).collect();
         let names = stages.first().map(|stage| stage.layout.names.clone()).unwrap_or_default();
-        let queue = Queue::new(stages, weights, content, style, &config);
+        let queue = Queue::new(stages, weights, (content, style), rehearsal, &config);
         let mean = config.mean.unwrap_or(weights.mean);
         let mut rig = Rig::new(backend.engine()?, queue, config);
         rig.attempt(Rig::check_room)?;
@@ -235,7 +240,7 @@ impl StyleTransfer {
     }
 
     fn check_diverged(&self) -> Result<()> {
-        self.diverged.clone().map_or(Ok(()), |(term, iteration)| Err(diverged(term, iteration)))
+        self.diverged.clone().map_or(Ok(()), |(term, iteration)| Err(self.rig.diverged(term, iteration)))
     }
 
     /// Runs to the end, one report per iteration. Stop by dropping the iterator. Iterations run in batches of about
@@ -290,7 +295,7 @@ impl StyleTransfer {
             self.next_scale()?;
         }
         let kept = self.surviving(|job| job.rig.look(&job.running, job.iteration))?;
-        let kept = Arc::new(kept.ok_or_else(|| diverged("the picture".into(), self.iteration))?);
+        let kept = Arc::new(kept.ok_or_else(|| self.rig.diverged("the picture".into(), self.iteration))?);
         self.kept = Some(kept.clone());
         let (scale, first) = (self.running.scale.index, self.running.first);
         let (identity, device) = (self.identity(), self.device());
@@ -421,11 +426,12 @@ impl StyleTransfer {
     /// The same in pieces of whole rows, each with the mean.
     fn each_value(&mut self, mut take: impl FnMut(&[f32], [f32; 3])) -> Result<()> {
         let (iteration, mean) = (self.iteration, self.mean);
+        let runaway = if self.rig.config.precision == Precision::F16 { RUNAWAY_OF_HALVES } else { RUNAWAY };
         for band in 0..self.running.result().tensors().len() {
             let values = self.surviving(|job| job.running.result().read_band(job.rig.engine.as_mut(), band))?;
-            if values.iter().any(|value| value.is_nan() || value.abs() > RUNAWAY) {
+            if values.iter().any(|value| value.is_nan() || value.abs() > runaway) {
                 self.diverged = Some(("the picture".into(), iteration));
-                return Err(diverged("the picture".into(), iteration));
+                return Err(self.rig.diverged("the picture".into(), iteration));
             }
             take(&values, mean);
         }
@@ -441,6 +447,12 @@ impl StyleTransfer {
         // Not repeated after a failure: the state alone does not say what its last gradient was.
         let values = self.running.d_image.read(self.rig.engine.as_mut())?;
         Ok(values.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect())
+    }
+
+    /// A float buffer of the scale at work by its label.
+    pub(super) fn buffer(&mut self, label: &str) -> Result<Vec<f32>> {
+        let missing = || Error::Kernel { kernel: "transfer".into(), what: format!("no buffer is called {label}") };
+        self.rig.engine.read(self.running.table.find(label).ok_or_else(missing)?)
     }
 
     /// Iterations done.
@@ -483,8 +495,4 @@ impl StyleTransfer {
 /// `[H, W, 4]` plus the mean as RGB.
 fn without_padding(values: &[f32], mean: [f32; 3]) -> impl Iterator<Item = f32> {
     values.chunks_exact(4).flat_map(move |p| [0, 1, 2].map(|c| p[c] + mean[c]))
-}
-
-fn diverged(term: String, iteration: u32) -> Error {
-    Error::NonFinite { term, iteration, hint: "lower --learning-rate, or the weights of the losses".into() }
 }

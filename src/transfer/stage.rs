@@ -7,6 +7,7 @@ use super::layout::{Layout, RING, Stage, State, Way, bounds};
 use super::lbfgs::{Lbfgs, Memory, Vectors};
 use super::noise::normal;
 use super::optimizer::AdamForm;
+use super::rehearsal::Rehearsal;
 use super::scales::Scale;
 use crate::error::{Error, Result};
 use crate::net::bands::Bands;
@@ -40,6 +41,8 @@ pub(super) struct Queue {
     /// Turned as [`Config::orientation`] says.
     weights: Weights,
     mean: [f32; 3],
+    /// Where maps are halves.
+    rehearsal: Option<Rehearsal>,
 }
 
 /// The scale that is at work.
@@ -70,8 +73,8 @@ impl Queue {
     pub(super) fn new(
         stages: Vec<Stage>,
         weights: &Weights,
-        content: &Picture,
-        style: &Picture,
+        (content, style): (&Picture, &Picture),
+        rehearsal: Option<Rehearsal>,
         config: &Config,
     ) -> Queue {
         let prepared = |stage: Stage| {
@@ -83,6 +86,7 @@ impl Queue {
         Queue {
             scales: stages.into_iter().map(prepared).collect(),
             mean: config.mean.unwrap_or(weights.mean),
+            rehearsal,
             weights: match config.orientation {
                 Orientation::True => weights,
                 Orientation::Article => weights.transposed(),
@@ -175,7 +179,8 @@ impl Queue {
     ) -> Result<Method> {
         let Stage { scale, layout, style_pass, content_pass, step, parts, .. } = stage;
         engine.allocate(&layout.work.table)?;
-        layout.network.upload(engine, &self.weights)?;
+        let scaling = self.rehearsal.as_ref().map(|found| found.scaling(scale)).unwrap_or_default();
+        layout.network.upload(engine, &self.weights, &scaling)?;
         if let Some(style_image) = &layout.style_image {
             write_picture(engine, style_image, style, self.mean)?;
         }

@@ -264,7 +264,9 @@ fn an_argument_that_cannot_be_read_is_named_with_what_can() {
             &format!("invalid value '{value}' for '{option} {name}': {remedy}"),
         );
     }
-    for (option, value) in [("--style-loss", "mse"), ("--tv", "l3"), ("--pooling", "min"), ("--convolution", "fft")] {
+    for (option, value) in
+        [("--style-loss", "mse"), ("--tv", "l3"), ("--pooling", "min"), ("--convolution", "fft"), ("--precision", "f8")]
+    {
         let run = format!("stylize content.png -s style.png --device cpu -o out.png {option} {value}");
         let ended = folder.run(&run);
         assert_eq!(ended.code, Some(2), "{}", ended.stderr);
