@@ -57,7 +57,7 @@ pub(crate) fn expand(named: &[PathBuf], recursive: bool) -> Result<Vec<Found>> {
             return Err(fail("no such file", "check the path"));
         }
         if found.len() == before {
-            let hint = "give pictures that end in .png, .jpg, .webp or .tif; --recursive looks into folders of folders";
+            let hint = "give pictures that end in .png, .jpg, .webp or .tif, or a folder of them";
             return Err(fail("stands for no picture", hint));
         }
     }

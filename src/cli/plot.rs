@@ -207,7 +207,9 @@ mod tests {
 
     #[test]
     fn ticks_are_few_and_round() {
-        for (most, expected) in [(1, 1), (7, 1), (8, 2), (39, 10), (599, 100), (2999, 500), (1_000_000, 200_000)] {
+        for (most, expected) in
+            [(1, 1), (7, 1), (8, 2), (39, 5), (40, 10), (599, 100), (2999, 500), (1_000_000, 200_000)]
+        {
             assert_eq!(tick(most), expected, "{most}");
         }
         assert!(tick(u32::MAX) > 0);

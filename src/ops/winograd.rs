@@ -428,5 +428,4 @@ fn winograd_d_input_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
 }
 
 #[cfg(test)]
-#[path = "winograd/tests.rs"]
 mod tests;

@@ -126,8 +126,8 @@ fn styles_masks_and_starts_that_do_not_fit_are_named_with_the_remedy() {
         (
             "-s empty".to_string(),
             3,
-            "picture empty: is a folder without pictures",
-            "put PNG, JPEG, WebP or TIFF files into it, or name a file",
+            "picture empty: stands for no picture",
+            "give pictures that end in .png, .jpg, .webp or .tif, or a folder of them",
         ),
         (format!("{two} --style-blend-weights 1"), 2, "style-blend-weights: 1 for 2 style pictures", each),
         (

@@ -199,7 +199,7 @@ mod tests {
                 at(x + 63, y + 47),
                 if cell.is_err() {
                     GREY
-                } else if index > 1 {
+                } else if index > 0 {
                     WHITE
                 } else {
                     10.0 * index as f32
