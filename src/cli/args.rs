@@ -14,7 +14,9 @@ use super::checkpoint::CheckpointOptions;
 use super::device::Tuning;
 use super::grid::Grid;
 use super::idle::hidden;
-use super::names::{ConvolutionName, EdgeName, OrientationName, PoolingName, StyleLossName, TotalVariationName};
+use super::names::{
+    ConvolutionName, EdgeName, OrientationName, PoolingName, PrecisionName, StyleLossName, TotalVariationName,
+};
 use super::optimizer::OptimizerOptions;
 use super::pictures::PictureOptions;
 use super::plan::{PlanArguments, parse_memory};
@@ -199,8 +201,13 @@ pub(crate) struct Options {
     /// Orientation of the kernels: as trained, or transposed as the article loads them
     #[arg(long)]
     kernel_orientation: Option<OrientationName>,
+    /// What is stored between convolutions: `f32`; `f16`, which takes about half the memory and gives nearly the same
+    /// result; `auto`, which is f32 so far
+    #[arg(long)]
+    precision: Option<PrecisionName>,
     /// How convolutions are computed: `auto` (what suits the device), `direct` (on a GPU the closest rounding), `winograd`
-    /// (a quarter of the multiplications, where there are 64 channels or more); the CPU engine is fastest with `auto`
+    /// (a quarter of the multiplications, where there are 64 channels or more; not with --precision f16); the CPU engine is
+    /// fastest with `auto`
     #[arg(long)]
     convolution: Option<ConvolutionName>,
     /// Edge of the tiles in pixels, or `auto`: the whole picture if the memory holds it, else the largest tiles that do;
@@ -389,6 +396,7 @@ impl Options {
         put(&mut config.tv, &self.tv.map(Into::into));
         put(&mut config.pooling, &self.pooling.map(Into::into));
         put(&mut config.edge, &self.edge.map(Into::into));
+        put(&mut config.precision, &self.precision.map(Into::into));
         put(&mut config.convolution, &self.convolution.map(Into::into));
         put(&mut config.pooling_scale, &self.pooling_scale);
         put(&mut config.orientation, &self.kernel_orientation.map(Into::into));

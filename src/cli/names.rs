@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use impasto::net::edge::Edge;
 use impasto::net::plan::Pooling;
 use impasto::picture::color::{ColorMatch, HistogramMatch, OriginalColors};
-use impasto::transfer::{AdamForm, Convolution, Optimizer, Orientation, StyleLoss, TotalVariation};
+use impasto::transfer::{AdamForm, Convolution, Optimizer, Orientation, Precision, StyleLoss, TotalVariation};
 
 /// Declares an enum of names beside one of the library's, and the way from either to the other.
 macro_rules! names {
@@ -37,6 +37,32 @@ names!(TotalVariationName for TotalVariation { L2, L1, NinePoint });
 names!(OriginalColorsName for OriginalColors { None, Yuv, Lab });
 names!(ColorMatchName for ColorMatch { None, Mean, Pca, Cholesky, Symmetric });
 names!(HistogramMatchName for HistogramMatch { None, Content, Style });
+
+/// What [`Precision`] is called, and a name for leaving the choice to the program.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PrecisionName {
+    Auto,
+    F32,
+    F16,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Precision {
+        match name {
+            PrecisionName::Auto | PrecisionName::F32 => Precision::F32,
+            PrecisionName::F16 => Precision::F16,
+        }
+    }
+}
+
+impl From<Precision> for PrecisionName {
+    fn from(value: Precision) -> PrecisionName {
+        match value {
+            Precision::F32 => PrecisionName::F32,
+            Precision::F16 => PrecisionName::F16,
+        }
+    }
+}
 
 /// The name as it is typed.
 pub(crate) fn typed(name: impl ValueEnum) -> String {

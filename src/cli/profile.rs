@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: &ProfileArguments) -> Result<Outcome> {
     let roofs = roofs(backend.as_ref())?;
     let (profile, title) = match (&arguments.kernel, arguments.shape) {
         (Some(kernel), Some(shape)) => {
-            let all = variants(kernel, shape)?;
+            let all = variants(kernel, shape, backend.choices().matrices())?;
             let Shape { height, width, inputs, outputs } = shape;
             let title = format!("{kernel} at {height}x{width}x{inputs}x{outputs}");
             (measure_variants(backend.as_ref(), kernel, &all, arguments.repeat, roofs)?, title)

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::engine::GpuEngine;
+use super::matrices;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::recording::{Backend, BufferTable, Choices, Engine, Faults, Recording, Room};
+use crate::recording::{Backend, BufferTable, Choices, Engine, Faults, Matrices, Recording, Room};
 
 /// Bytes that a job takes on a GPU at most where its settings do not say: no API tells how much is free.
 pub const DEFAULT_MEMORY: u64 = 2 << 30;
@@ -94,6 +95,8 @@ pub(super) struct Shared {
     pub(super) faults: Faults,
     /// Whether graphics debuggers are told the name of every launch.
     pub(super) names_launches: bool,
+    /// What the device multiplies matrices with, if it does.
+    matrices: Option<Matrices>,
     lost: Arc<AtomicBool>,
     pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
 }
@@ -159,20 +162,11 @@ pub fn adapters() -> Vec<AdapterReport> {
                 max_binding: limits.max_storage_buffer_binding_size,
                 max_buffer: limits.max_buffer_size,
                 workgroup_memory: limits.max_compute_workgroup_storage_size,
-                cooperative_matrices: matrices(adapter),
+                cooperative_matrices: matrices::listed(adapter),
                 features: known.filter(|(flag, _)| features.contains(**flag)).map(|(_, name)| name).collect(),
             }
         })
         .collect()
-}
-
-fn matrices(adapter: &wgpu::Adapter) -> Vec<String> {
-    let name = |scalar: wgpu::CooperativeScalarType| format!("{scalar:?}").to_lowercase();
-    let line = |found: &wgpu::CooperativeMatrixProperties| {
-        let (from, to) = (name(found.ab_type), name(found.cr_type));
-        format!("{}x{}x{} {from} -> {to}", found.m_size, found.n_size, found.k_size)
-    };
-    adapter.cooperative_matrix_properties().iter().map(line).collect()
 }
 
 impl Gpu {
@@ -185,7 +179,7 @@ impl Gpu {
     /// Runs on a device that the host application owns. Its error handler and lost callback are left as they are. When
     /// it is lost the run ends, since only the host can open it again.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
-        let shared = Shared::new(device, queue, &GpuOptions::default());
+        let shared = Shared::new(device, queue, &GpuOptions::default(), None);
         Gpu::made(shared, &adapter.get_info(), None)
     }
 
@@ -219,6 +213,11 @@ impl Gpu {
     /// Name, backend and kind of the adapter.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The matrix units that its device was opened with; `None` where there are none, or it is the host's.
+    pub fn matrices(&self) -> Option<Matrices> {
+        self.shared().matrices
     }
 
     /// Destroys the device, as a driver's reset would.
@@ -289,14 +288,28 @@ fn open(options: &GpuOptions) -> Result<(Shared, wgpu::AdapterInfo)> {
     };
     let adapter = found.swap_remove(pick);
     let required_limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
-    let required_features = adapter.features() & super::profile::features();
-    let descriptor =
-        wgpu::DeviceDescriptor { label: Some("impasto"), required_limits, required_features, ..Default::default() };
+    let mut required_features = adapter.features() & super::profile::features();
+    let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+    let matrices = matrices::usable(&adapter).filter(|_| !options.default_limits);
+    if matrices.is_some() {
+        required_features |= wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        // SAFETY: wgpu asks for the acknowledgement that what this feature compiles is less well tested. The shaders that
+        // use it stay within their buffers by their own comparisons, their workgroup arrays are indexed by constants and by
+        // their own thread's number, and none is used before it gave on this device what the plain ones give.
+        experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    }
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("impasto"),
+        required_limits,
+        required_features,
+        experimental_features,
+        ..Default::default()
+    };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| Error::NoDevice {
         what: format!("{} does not open: {error}", names[pick]),
         hint: "update the driver, or use `--device cpu`".into(),
     })?;
-    let shared = Shared::new(device, queue, options);
+    let shared = Shared::new(device, queue, options, matrices);
     let lost = shared.lost.clone();
     shared.device.set_device_lost_callback(move |_, _| lost.store(true, Ordering::Relaxed));
     // By default wgpu panics on an error outside every scope; all our calls are scoped, and none may panic.
@@ -321,7 +334,7 @@ impl Backend for Gpu {
 
     fn choices(&self) -> Choices {
         let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        chosen.unwrap_or_else(|| super::choices::supposed(self.kind))
+        chosen.unwrap_or_else(|| super::choices::supposed(self.kind, self.matrices()))
     }
 
     fn overhead(&self, table: &BufferTable, recordings: &[&Recording]) -> u64 {
@@ -330,11 +343,12 @@ impl Backend for Gpu {
 }
 
 impl Shared {
-    fn new(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions) -> Shared {
+    fn new(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions, matrices: Option<Matrices>) -> Shared {
         let (checked, faults) = (options.checked, options.faults.clone());
         let flags = wgpu::InstanceFlags::from_build_config().with_env();
         let names_launches = flags.contains(wgpu::InstanceFlags::DEBUG);
-        Shared { device, checked, queue, faults, names_launches, lost: Arc::default(), pipelines: Mutex::default() }
+        let (lost, pipelines) = (Arc::default(), Mutex::default());
+        Shared { device, checked, queue, faults, names_launches, matrices, lost, pipelines }
     }
 
     /// Compiles a shader, without checks at run time if its kernel is one of [`UNCHECKED`].

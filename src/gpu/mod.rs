@@ -4,6 +4,7 @@ mod choices;
 mod context;
 mod engine;
 mod epoch;
+mod matrices;
 mod pace;
 mod profile;
 

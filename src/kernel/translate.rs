@@ -73,7 +73,7 @@ pub fn spirv(name: &str, module: &Module, info: &ModuleInfo) -> Result<Vec<u32>,
     spv::write_vec(module, info, &options, Some(&entry)).map_err(|error| error.to_string())
 }
 
-/// Metal 2.0: what a Mac of 2017 reads.
+/// Metal 2.0: what a Mac of 2017 reads; 2.3 where there are matrices for subgroups.
 fn msl(name: &str, module: &Module, info: &ModuleInfo) -> Result<String, String> {
     let resources = bindings(module)
         .map(|at| {
@@ -81,9 +81,10 @@ fn msl(name: &str, module: &Module, info: &ModuleInfo) -> Result<String, String>
             (at, msl::BindTarget { buffer, mutable: true, ..msl::BindTarget::default() })
         })
         .collect();
+    let cooperative = module.types.iter().any(|(_, ty)| matches!(ty.inner, naga::TypeInner::CooperativeMatrix { .. }));
     let slots = msl::EntryPointResources { resources, immediates_buffer: None, sizes_buffer: Some(30) };
     let options = msl::Options {
-        lang_version: (2, 0),
+        lang_version: if cooperative { (2, 3) } else { (2, 0) },
         per_entry_point_map: [(name.to_string(), slots)].into(),
         fake_missing_bindings: false,
         bounds_check_policies: policies(),

@@ -1,8 +1,9 @@
-//! One convolution by itself, there and back: to compare a method with the plain one on a device, and to time it.
+//! One convolution of maps in single precision by itself, there and back: to compare a method with the plain one on a device, and to time it.
 
 use super::convolution::Layer;
 use crate::error::Result;
 use crate::kernel::Scalar;
+use crate::net::maps::{Maps, Precision};
 use crate::net::plan::Workspace;
 use crate::net::vgg19::Tap;
 use crate::ops::padded;
@@ -39,13 +40,14 @@ impl Alone {
         let (name, inputs, outputs) = VGG19[layer];
         let conv = Conv { name: name.into(), inputs, outputs, kernel: Vec::new(), bias: Vec::new() };
         let mut work = Workspace::default();
-        let convolution = Layer::declare(&mut work, &conv, layer, (choices, size));
+        let maps = Maps::new(&mut work.table, Precision::F32, VGG19.len());
+        let convolution = Layer::declare(&mut work, &conv, layer, (&maps, choices, size));
         let [height, width] = size.map(|side| side.div_ceil(1 << Tap::from_conv(layer).level()));
         let input = work.table.tensor("input", Scalar::F32, &[height, width, padded(inputs)], Purpose::Tile);
         let (mut forward, mut backward) = (Recording::new("forward"), Recording::new("backward"));
-        let (output, mask) = convolution.forward(&mut work, &mut forward, &input)?;
+        let (output, mask) = convolution.forward(&maps, &mut work, &mut forward, &input)?;
         let d_output = work.table.tensor("d_output", Scalar::F32, &output.shape, Purpose::Tile);
-        let d_input = convolution.backward(&mut work, &mut backward, &d_output, &mask)?;
+        let d_input = convolution.backward(&maps, &mut work, &mut backward, &d_output, &mask)?;
         let table = work.table;
         Ok(Alone { table, forward, backward, input, output, mask, d_output, d_input, convolution, conv })
     }
@@ -64,6 +66,6 @@ impl Alone {
         let spread = 1.0 / (3.0 * inputs as f32).sqrt();
         let drawn = |count: usize| noise.iter().cycle().take(count).map(|value| spread * value).collect();
         let conv = Conv { kernel: drawn(9 * inputs * outputs), bias: drawn(outputs), ..self.conv.clone() };
-        self.convolution.upload(engine, &conv, 1.0)
+        self.convolution.upload(engine, &conv, [1.0; 2])
     }
 }

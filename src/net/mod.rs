@@ -2,8 +2,10 @@
 
 pub mod alone;
 pub mod bands;
+pub mod check;
 mod convolution;
 pub mod edge;
+pub mod maps;
 pub mod plan;
 pub mod tiles;
 pub mod vgg19;

@@ -6,13 +6,17 @@ use super::{Profile, Roofs, Row};
 use crate::error::Result;
 use crate::kernel::Scalar;
 use crate::ops::conv3x3::mask_shape;
+use crate::ops::conv3x3_cooperative::{conv3x3_cooperative, conv3x3_cooperative_backward};
+use crate::ops::conv3x3_half::{conv3x3_half, conv3x3_half_backward};
+use crate::ops::half::half_shape;
 use crate::ops::winograd;
-use crate::recording::{Backend, Block, BufferTable, Clock, Purpose, Recording};
+use crate::recording::{Backend, Block, BufferTable, Clock, Matrices, Method, Purpose, Recording};
 
 /// A way to do what a kernel does.
 #[derive(Clone, Debug)]
 pub struct Variant {
-    /// As methods are called: `direct 64x64x16`; the kernel's name where there is one way only.
+    /// As methods are called: `direct 64x64x16`, `f16 direct 64x64x16` of maps in half precision; the kernel's name where
+    /// there is one way only.
     pub name: String,
     /// The buffers.
     pub buffers: BufferTable,
@@ -20,8 +24,9 @@ pub struct Variant {
     pub recording: Recording,
 }
 
-/// Every way: blocks of the products in registers, and Winograd's transforms in place of a convolution.
-pub fn variants(kernel: &str, shape: Shape) -> Result<Vec<Variant>> {
+/// Every way: blocks of the products in registers, and, in place of a convolution, Winograd's transforms, and convolutions of
+/// maps in half precision, by the device's matrix units too if it has some and they take so many channels.
+pub fn variants(kernel: &str, shape: Shape, units: Option<Matrices>) -> Result<Vec<Variant>> {
     let convolution = kernel == "conv3x3" || kernel == "conv3x3_backward";
     if !convolution && kernel != "winograd_product" {
         let (buffers, recording) = alone_in(kernel, shape, None)?;
@@ -37,7 +42,39 @@ pub fn variants(kernel: &str, shape: Shape) -> Result<Vec<Variant>> {
         let (buffers, recording) = transformed(kernel == "conv3x3", shape, block)?;
         all.push(Variant { name: format!("winograd {block}"), buffers, recording });
     }
+    let forward = kernel == "conv3x3";
+    let (reads, writes) = if forward { (shape.inputs, shape.outputs) } else { (shape.outputs, shape.inputs) };
+    let units = units.filter(|_| Matrices::suit(reads, writes)).map(Method::Cooperative);
+    for method in Block::ALL.map(Method::Direct).into_iter().chain(units).filter(|_| convolution) {
+        let (buffers, recording) = of_halves(forward, shape, method)?;
+        all.push(Variant { name: format!("f16 {method}"), buffers, recording });
+    }
     Ok(all)
+}
+
+fn of_halves(forward: bool, shape: Shape, method: Method) -> Result<(BufferTable, Recording)> {
+    let Shape { height, width, inputs, outputs } = shape;
+    let (mut table, mut recording) = (BufferTable::default(), Recording::new("halves"));
+    let mut map = |channels| table.tensor("map", Scalar::U32, &half_shape([height, width, channels]), Purpose::Tile);
+    let (input, output) = (map(inputs), map(outputs));
+    let mask = table.tensor("mask", Scalar::U32, &mask_shape(height, width, outputs), Purpose::Tile);
+    let bias = table.tensor("bias", Scalar::F32, &[outputs], Purpose::Weights);
+    let taps = [9, if forward { inputs } else { outputs }, if forward { outputs } else { inputs }];
+    let (scalar, taps) =
+        if matches!(method, Method::Direct(_)) { (Scalar::F32, taps) } else { (Scalar::U32, half_shape(taps)) };
+    let (weight, rec) = (table.tensor("weight", scalar, &taps, Purpose::Weights), &mut recording);
+    match (method, forward) {
+        (Method::Direct(block), true) => conv3x3_half(rec, ("", block), &input, &weight, &bias, &output, &mask)?,
+        (Method::Direct(block), false) => conv3x3_half_backward(rec, ("", block), &output, &mask, &weight, &input)?,
+        (Method::Cooperative(units), true) => {
+            conv3x3_cooperative(rec, ("", units), &input, &weight, &bias, &output, &mask)?;
+        }
+        (Method::Cooperative(units), false) => {
+            conv3x3_cooperative_backward(rec, ("", units), &output, &mask, &weight, &input)?;
+        }
+        (Method::Winograd(_), _) => {}
+    }
+    Ok((table, recording))
 }
 
 fn transformed(forward: bool, shape: Shape, block: Block) -> Result<(BufferTable, Recording)> {

@@ -3,6 +3,7 @@
 use super::Bench;
 use crate::error::{Error, Result};
 use crate::net::alone::Alone;
+use crate::net::check::matrix_units_agree;
 use crate::recording::{Choices, Engine, Method, Rule};
 
 /// conv2_1, 64 channels to 128, of a picture of 42x38: a map of 21x19, which no block and no tile of four divides.
@@ -28,6 +29,13 @@ pub(super) fn plain(bench: &mut Bench<'_>) -> Result<Plain> {
 
 /// A method that does not agree comes back as the reason; the error of a device that is lost for good as itself.
 pub(super) fn agrees(bench: &mut Bench<'_>, method: Method, plain: &Plain) -> Result<(), Result<String>> {
+    if let Method::Cooperative(units) = method {
+        return match matrix_units_agree(bench.backend, units) {
+            Ok(true) if !bench.faults.spoils(&method.to_string()) => Ok(()),
+            Ok(_) => Err(Ok("what it gives differs from the plain one's halves".into())),
+            Err(error) => Err(bench.recover(&error).map(|()| format!("fails: {error}"))),
+        };
+    }
     let case = Alone::new(LAYER, SIZE, &Choices { rules: vec![Rule::always(method)] });
     let ran = case.and_then(|case| run(bench, &case, Some(&plain.mask)));
     let mut ran = match ran {

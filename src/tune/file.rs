@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Dropped, Timing, Tuned, methods};
+use super::{Dropped, Timing, Tuned};
 use crate::ops::KERNELS;
 use crate::recording::{Choices, Geometry, Method, Pass, Rule};
 
@@ -27,11 +27,6 @@ pub(super) fn key(adapter: &str) -> String {
 /// The name of a key's file.
 pub(super) fn digest(key: &str) -> String {
     Sha256::digest(key).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The method of this name: one of those that are checked.
-pub(super) fn method(name: &str) -> Option<Method> {
-    methods().into_iter().find(|method| method.to_string() == name)
 }
 
 pub(super) fn text(tuned: &Tuned) -> String {
@@ -74,7 +69,7 @@ pub(super) fn parse(text: &str, key: &str) -> Option<Tuned> {
         [from, until] => Some(number(from)?..=number(until)?),
         _ => None,
     };
-    let named = |value: &Value| method(value["method"].as_str()?);
+    let named = |value: &Value| value["method"].as_str()?.parse::<Method>().ok();
     let rule = |value: &Value| {
         let pass = if value["pass"].is_null() { None } else { Some(pass(&value["pass"])?) };
         let [reads, writes, positions] = ["reads", "writes", "positions"].map(|field| range(&value[field]));
@@ -111,7 +106,7 @@ fn pass(value: &Value) -> Option<Pass> {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::recording::Block;
+    use crate::recording::{Block, Matrices};
 
     #[test]
     fn a_file_is_read_as_it_was_written_and_a_damaged_one_not_at_all() {
@@ -120,6 +115,7 @@ mod tests {
         let rules = vec![
             Rule { pass: Some(Pass::Backward), reads: 64..=64, positions: 5..=usize::MAX, ..Rule::always(method) },
             Rule::always(Method::Direct(Block::SQUARE)),
+            Rule::always(Method::Cooperative(Matrices { edge: 16, subgroup: 32 })),
         ];
         let tuned = Tuned {
             key: key("card; driver 1"),

@@ -1,7 +1,7 @@
 //! Which way of computing a convolution is right on the user's own adapter, and which is fastest there.
 //!
 //! [`tune`] compares every method with the plain one on a small case, forward and backward, drops those that disagree or
-//! fail, and times the rest on the shapes of VGG-19. [`settle`] does so once for each adapter, driver and build, and keeps
+//! fail, and times the rest on the shapes of VGG-19, but for matrix units, which are taken wherever maps are halves. [`settle`] does so once for each adapter, driver and build, and keeps
 //! what it found in a folder: choices bear on the last bits of a result, so they must not change from run to run.
 
 mod check;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::net::alone::Alone;
-use crate::recording::{Backend, Block, Choices, Engine, Faults, Geometry, Method};
+use crate::recording::{Backend, Block, Choices, Engine, Faults, Geometry, Method, Rule};
 
 /// Values that pictures and filters of a test case are made of: a prime number of them, so that no row equals the next.
 const NOISE: usize = 1_048_573;
@@ -127,7 +127,10 @@ pub fn tune(
     let mut dropped = Vec::new();
     let mut right = Vec::new();
     let plain = check::plain(&mut bench)?;
-    for method in methods() {
+    // Matrix units have no rival among maps in half precision: they are checked, and not timed.
+    let supposed = backend.choices();
+    let units = supposed.matrices().map(Method::Cooperative);
+    for method in methods().into_iter().chain(units) {
         if suspects.contains(&method) {
             dropped.push(Dropped { method, why: "the program was ended while it was checked, twice".into() });
             continue;
@@ -138,11 +141,13 @@ pub fn tune(
             Err(why) => dropped.push(Dropped { method, why: why? }),
         }
     }
-    let timings = time::all(&mut bench, effort, begin, &right)?;
-    let mut choices = Choices { rules: time::rules(&timings) };
+    let (singles, units): (Vec<Method>, Vec<Method>) = right.into_iter().partition(|method| method.takes_singles());
+    let timings = time::all(&mut bench, effort, begin, &singles)?;
+    let mut choices = Choices { rules: units.into_iter().map(Rule::always).collect() };
+    choices.rules.extend(time::rules(&timings));
     // What was not timed is as supposed, if it is right.
-    let supposed = backend.choices().rules.into_iter();
-    choices.rules.extend(supposed.filter(|rule| dropped.iter().all(|dropped| dropped.method != rule.method)));
+    let left = supposed.rules.into_iter().filter(|rule| dropped.iter().all(|dropped| dropped.method != rule.method));
+    choices.rules.extend(left.filter(|rule| rule.method.takes_singles()));
     Ok(Tuned { key: String::new(), choices, dropped, timings, took: begin.elapsed() })
 }
 
@@ -211,7 +216,7 @@ impl Place {
         let text = fs::read_to_string(&self.trying).unwrap_or_default();
         let entry = |line: &str| {
             let (strikes, method) = line.split_once(' ')?;
-            Some((file::method(method)?, strikes.parse::<u32>().ok()?))
+            Some((method.parse().ok()?, strikes.parse::<u32>().ok()?))
         };
         let strikes: Vec<(Method, u32)> = text.lines().filter_map(entry).collect();
         let out = strikes.iter().filter(|(_, strikes)| *strikes >= STRIKES).map(|(method, _)| *method).collect();

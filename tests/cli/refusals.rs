@@ -152,6 +152,11 @@ fn a_wrong_option_is_named_with_the_remedy() {
         ("--learning-rate-decay 1.5", "learning-rate-decay: 1.5", "give a number above 0, at most 1, e.g. 0.995"),
         ("--optimizer lbfgs --learning-rate -1", "learning-rate: -1", positive),
         ("--optimizer lbfgs --lbfgs-history 0", "lbfgs-history: 0", "give 1 to 100; 10 is usual"),
+        (
+            "--precision f16 --convolution winograd",
+            "convolution: winograd does not go with maps in half precision",
+            "use `auto` or `direct`, or --precision f32",
+        ),
         ("--optimizer lbfgs --clamp", "clamp: does not go with L-BFGS", "use Adam, or leave it out"),
         (
             "--optimizer lbfgs --normalize-gradients",
@@ -271,7 +276,9 @@ fn an_argument_that_cannot_be_read_is_named_with_what_can() {
             &format!("invalid value '{value}' for '{option} {name}': {remedy}"),
         );
     }
-    for (option, value) in [("--style-loss", "mse"), ("--tv", "l3"), ("--pooling", "min"), ("--convolution", "fft")] {
+    for (option, value) in
+        [("--style-loss", "mse"), ("--tv", "l3"), ("--pooling", "min"), ("--convolution", "fft"), ("--precision", "f8")]
+    {
         let run = format!("stylize content.png -s style.png --device cpu -o out.png {option} {value}");
         let ended = folder.run(&run);
         assert_eq!(ended.code, Some(2), "{}", ended.stderr);

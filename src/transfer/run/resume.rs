@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{StyleTransfer, diverged};
+use super::StyleTransfer;
 use crate::error::{Error, Result};
 use crate::transfer::checkpoint::{ANEW, Checkpoint};
 
@@ -21,7 +21,7 @@ impl StyleTransfer {
             self.next_scale()?;
         }
         let kept = self.surviving(|job| job.rig.look(&job.running, job.iteration))?;
-        let kept = Arc::new(kept.ok_or_else(|| diverged("the picture".into(), self.iteration))?);
+        let kept = Arc::new(kept.ok_or_else(|| self.rig.diverged("the picture".into(), self.iteration))?);
         self.kept = Some(kept.clone());
         let (scale, first) = (self.running.scale.index, self.running.first);
         let (identity, device, ways, history) = (self.identity(), self.device(), self.ways(), self.history.clone());
