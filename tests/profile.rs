@@ -10,8 +10,8 @@ use impasto::cpu::Cpu;
 use impasto::error::Error;
 use impasto::kernel::Scalar;
 use impasto::net::plan::Pooling;
-use impasto::profile::{KERNELS, Load, Profile, Roofs, Shape, alone, measure, roofs};
-use impasto::recording::{Backend, BufferTable, Clock, Command, Purpose, Recording};
+use impasto::profile::{KERNELS, Load, Profile, Roofs, Shape, alone, measure, measure_variants, roofs, variants};
+use impasto::recording::{Backend, Block, BufferTable, Clock, Command, Matrices, Purpose, Recording};
 use impasto::transfer::{Config, Plan, Size, StyleTransfer};
 use impasto::weights::builtin::builtin;
 
@@ -112,6 +112,35 @@ fn every_kernel_that_runs_alone_does() {
     for bad in ["", "9", "9x7", "0x7x4", "9x7x4x4x4", "9x-7x4", "65536x65536x4", "1x1x65536x65536"] {
         assert!(bad.parse::<Shape>().is_err(), "{bad}");
     }
+}
+
+/// Blocks, Winograd's transforms, halves, and matrix units where the channels suit them.
+#[test]
+fn a_convolution_is_measured_in_every_way_there_is() {
+    let units = Some(Matrices { edge: 16, subgroup: 32 });
+    for kernel in ["conv3x3", "conv3x3_backward"] {
+        for (shape, units, ways) in [("9x7x64x64", units, 19), ("9x7x64x64", None, 18), ("9x7x4x64", units, 18)] {
+            let shape: Shape = shape.parse().unwrap();
+            let all = variants(kernel, shape, units).unwrap();
+            let mut names: Vec<&str> = all.iter().map(|variant| variant.name.as_str()).collect();
+            assert_eq!(names.contains(&"f16 cooperative 16x16 by 32"), ways == 19, "{names:?}");
+            for block in Block::ALL {
+                for way in ["direct", "winograd", "f16 direct"] {
+                    assert!(names.contains(&format!("{way} {block}").as_str()), "{way} {block}: {names:?}");
+                }
+            }
+            let profile = measure_variants(&Cpu, kernel, &all, 1, ROOFS).unwrap();
+            let rows: Vec<&str> = profile.rows.iter().map(|row| row.label.as_str()).collect();
+            assert_eq!(rows, names);
+            let flops = 2 * 9 * 63 * (shape.inputs * shape.outputs) as u64;
+            assert!(profile.rows.iter().all(|row| row.flops == flops && row.median > 0.0), "{:?}", profile.rows);
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), ways);
+        }
+    }
+    let alone = variants("gram", "9x7x64".parse().unwrap(), units).unwrap();
+    assert_eq!((alone.len(), alone[0].name.as_str()), (1, "gram"));
 }
 
 #[test]

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use common::{gpu, layers, picture};
 use impasto::cpu::Cpu;
+use impasto::error::Result;
 use impasto::gpu::{Gpu, GpuChoice, GpuOptions};
-use impasto::recording::{Backend, Block, Faults, Method};
+use impasto::recording::{Backend, Block, Choices, Engine, Faults, Geometry, Matrices, Method, Pass, Rule};
 use impasto::transfer::{Config, Size, StyleTransfer};
 use impasto::tune::{Effort, Source, Tuned, methods, settle, tune};
 use impasto::weights::builtin::builtin;
@@ -143,6 +144,34 @@ fn a_folder_that_cannot_be_written_to_is_none() {
     let short = Effort { sizes: Vec::new(), limit: Duration::ZERO };
     let (_, source) = settle(&gpu, &file.path().join("kernels"), Some(&short), false).unwrap().unwrap();
     assert_eq!(source, Source::Now);
+}
+
+/// The CPU engine has the twins of the matrix units.
+#[test]
+fn matrix_units_are_checked_too_and_taken_for_halves_whatever_is_fastest_for_singles() {
+    const UNITS: Method = Method::Cooperative(Matrices { edge: 16, subgroup: 32 });
+    #[derive(Debug)]
+    struct Units;
+    impl Backend for Units {
+        fn engine(&self) -> Result<Box<dyn Engine>> {
+            Cpu.engine()
+        }
+        fn choices(&self) -> Choices {
+            Choices { rules: vec![Rule::always(UNITS)] }
+        }
+    }
+    let mut tried = Vec::new();
+    let found = tune(&Units, &effort(), &[], &Faults::default(), |method| tried.push(method)).unwrap();
+    assert!(tried.contains(&UNITS) && found.dropped.is_empty(), "{tried:?} {:?}", found.dropped);
+    let at = Geometry { pass: Pass::Forward, reads: 64, writes: 64, positions: 32 * 32 };
+    assert!(found.timings.iter().any(|timing| timing.geometry == at));
+    assert_eq!(found.choices.method_of_halves(at), UNITS);
+    assert_ne!(found.choices.method(at), UNITS);
+    for (suspects, faults) in [(&[UNITS][..], Faults::default()), (&[], Faults::wrong(&UNITS.to_string()))] {
+        let found = tune(&Units, &effort(), suspects, &faults, |_| ()).unwrap();
+        assert_eq!(found.dropped.iter().map(|dropped| dropped.method).collect::<Vec<_>>(), [UNITS]);
+        assert!(found.choices.rules.iter().all(|rule| rule.method != UNITS), "{:?}", found.choices);
+    }
 }
 
 #[test]

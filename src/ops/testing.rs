@@ -409,8 +409,9 @@ impl Bench {
                     };
                     let pairs: Vec<(f64, f64)> =
                         pairs.flat_map(|(_, (a, b))| values(*a).into_iter().zip(values(*b))).collect();
-                    let nmse = [self.cpu_bars, self.bars][which].check(&pairs, &place);
-                    self.worst[which] = self.worst[which].max(nmse);
+                    let nmse = [self.cpu_bars, self.bars][which.min(1)].check(&pairs, &place);
+                    let worst = &mut self.worst[which.min(1)];
+                    *worst = worst.max(nmse);
                     continue;
                 }
                 if tensor.scalar == Scalar::U32 {

@@ -1,14 +1,11 @@
 //! One kernel by itself in every way that there is to run it, side by side.
 
-use super::alone::{Shape, alone_in};
+use super::alone::{Shape, alone_in, of_halves};
 use super::measure::{Load, measure};
 use super::{Profile, Roofs, Row};
 use crate::error::Result;
 use crate::kernel::Scalar;
 use crate::ops::conv3x3::mask_shape;
-use crate::ops::conv3x3_cooperative::{conv3x3_cooperative, conv3x3_cooperative_backward};
-use crate::ops::conv3x3_half::{conv3x3_half, conv3x3_half_backward};
-use crate::ops::half::half_shape;
 use crate::ops::winograd;
 use crate::recording::{Backend, Block, BufferTable, Clock, Matrices, Method, Purpose, Recording};
 
@@ -50,31 +47,6 @@ pub fn variants(kernel: &str, shape: Shape, units: Option<Matrices>) -> Result<V
         all.push(Variant { name: format!("f16 {method}"), buffers, recording });
     }
     Ok(all)
-}
-
-fn of_halves(forward: bool, shape: Shape, method: Method) -> Result<(BufferTable, Recording)> {
-    let Shape { height, width, inputs, outputs } = shape;
-    let (mut table, mut recording) = (BufferTable::default(), Recording::new("halves"));
-    let mut map = |channels| table.tensor("map", Scalar::U32, &half_shape([height, width, channels]), Purpose::Tile);
-    let (input, output) = (map(inputs), map(outputs));
-    let mask = table.tensor("mask", Scalar::U32, &mask_shape(height, width, outputs), Purpose::Tile);
-    let bias = table.tensor("bias", Scalar::F32, &[outputs], Purpose::Weights);
-    let taps = [9, if forward { inputs } else { outputs }, if forward { outputs } else { inputs }];
-    let (scalar, taps) =
-        if matches!(method, Method::Direct(_)) { (Scalar::F32, taps) } else { (Scalar::U32, half_shape(taps)) };
-    let (weight, rec) = (table.tensor("weight", scalar, &taps, Purpose::Weights), &mut recording);
-    match (method, forward) {
-        (Method::Direct(block), true) => conv3x3_half(rec, ("", block), &input, &weight, &bias, &output, &mask)?,
-        (Method::Direct(block), false) => conv3x3_half_backward(rec, ("", block), &output, &mask, &weight, &input)?,
-        (Method::Cooperative(units), true) => {
-            conv3x3_cooperative(rec, ("", units), &input, &weight, &bias, &output, &mask)?;
-        }
-        (Method::Cooperative(units), false) => {
-            conv3x3_cooperative_backward(rec, ("", units), &output, &mask, &weight, &input)?;
-        }
-        (Method::Winograd(_), _) => {}
-    }
-    Ok((table, recording))
 }
 
 fn transformed(forward: bool, shape: Shape, block: Block) -> Result<(BufferTable, Recording)> {
