@@ -102,14 +102,17 @@ section_tune() {
 
 section_kernels() {
     say "" "## Profiles" ""
-    local size config
+    local size precision name
     for size in 224 512 1024; do
-        step 120 "profile_article_$size" "$IMPASTO_BIN" profile --preset article --size "$size" --device gpu --repeat 20 \
-            --json "$OUT/logs/article_$size.json" --trace "$OUT/logs/article_$size.trace.json" --overwrite
-        say "article at $size²:" ""
-        grep -h '^roofs\|^clock\|^one iteration\|^rows' "$OUT/logs/profile_article_$size.log" | sed 's/^/    /' | tee -a "$RESULTS"
-        sed -n '/^by kernel/,/^by label/p' "$OUT/logs/profile_article_$size.log" | grep -v '^by label' | head -12 | sed 's/^/    /' | tee -a "$RESULTS"
-        say ""
+        for precision in f32 f16; do
+            name=article_${size}_$precision
+            step 120 "profile_$name" "$IMPASTO_BIN" profile --preset article --size "$size" --precision "$precision" --device gpu \
+                --repeat 20 --json "$OUT/logs/$name.json" --trace "$OUT/logs/$name.trace.json" --overwrite
+            say "article at $size², $precision:" ""
+            grep -h '^roofs\|^clock\|^one iteration\|^rows' "$OUT/logs/profile_$name.log" | sed 's/^/    /' | tee -a "$RESULTS"
+            sed -n '/^by kernel/,/^by label/p' "$OUT/logs/profile_$name.log" | grep -v '^by label' | head -12 | sed 's/^/    /' | tee -a "$RESULTS"
+            say ""
+        done
     done
     # Convolutions from 256 channels, at the sizes that they have in a picture of 512² and, for the ceiling, at 512² itself.
     say "Convolutions, every variant (GFLOP/s of a direct convolution; the roof is the multiply-add that was measured):" ""

@@ -15,7 +15,7 @@ use impasto::gpu::{Gpu, GpuChoice, GpuOptions};
 use impasto::net::plan::Pooling;
 use impasto::picture::Picture;
 use impasto::recording::Backend;
-use impasto::transfer::{Config, Convolution, Init, Size, StyleTransfer};
+use impasto::transfer::{Config, Convolution, Init, Precision, Size, StyleTransfer};
 use impasto::tune::settle;
 use impasto::weights::builtin::builtin;
 use impasto::weights::store::Store;
@@ -35,7 +35,7 @@ fn main() {
         let at = arguments.iter().position(|argument| argument == name);
         at.and_then(|at| arguments.get(at + 1)).map_or(default.to_string(), String::clone)
     };
-    let ways = |device: &str| if device == "cpu" { &["f32"][..] } else { &["f32", "f32-direct", "f32-winograd"] };
+    let ways = |device: &str| if device == "cpu" { &["f32", "f16"][..] } else { &["f32", "f32-direct", "f32-winograd", "f16"] };
     if arguments.iter().any(|argument| argument == "--ways") {
         ways(&option("--device", "cpu")).iter().for_each(|way| println!("{way}"));
         return;
@@ -48,10 +48,11 @@ fn main() {
         "classic" => ("relu4_2", "relu1_1 relu2_1 relu3_1 relu4_1 relu5_1"),
         other => panic!("no config {other}: article or classic"),
     };
-    let convolution = match option("--way", "f32").as_str() {
-        "f32" => Convolution::Auto,
-        "f32-direct" => Convolution::Direct,
-        "f32-winograd" => Convolution::Winograd,
+    let (convolution, precision) = match option("--way", "f32").as_str() {
+        "f32" => (Convolution::Auto, Precision::F32),
+        "f32-direct" => (Convolution::Direct, Precision::F32),
+        "f32-winograd" => (Convolution::Winograd, Precision::F32),
+        "f16" => (Convolution::Auto, Precision::F16),
         other => panic!("no way {other}: --ways lists them"),
     };
     let block = (iters / 5).max(1);
@@ -65,6 +66,7 @@ fn main() {
         init: Init::Noise,
         tile: option("--tile", "").parse().ok(),
         convolution,
+        precision,
         iterations: (3 + 5 * block) as u32,
         ..Config::default()
     };

@@ -17,7 +17,7 @@ import argparse, contextlib, datetime, io, json, os, platform, runpy, statistics
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # The program's options for the bench's ways, of those that the whole job is timed in.
-OPTIONS = {'f32': []}
+OPTIONS = {'f32': [], 'f16': ['--precision', 'f16']}
 PICTURES = [os.path.join(HERE, '../../assets', name) for name in ('lake.png', 'night.png')]
 
 
