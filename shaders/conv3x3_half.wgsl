@@ -31,11 +31,16 @@ fn unpack(words: vec2<u32>) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
 }
 
-// Rounds to the 11 bits of a half itself, to the nearest: what a device makes of other bits it may cut off.
+// To the nearest half, ties to even: pack2x16float may cut off, and need not make infinity of what is too large.
 fn pack(value: vec4<f32>) -> vec2<u32> {
     let bits = bitcast<vec4<u32>>(value);
-    let near = bitcast<vec4<f32>>((bits + 0xfffu + ((bits >> vec4<u32>(13u)) & vec4<u32>(1u))) & vec4<u32>(0xffffe000u));
-    return vec2<u32>(pack2x16float(near.xy), pack2x16float(near.zw));
+    let size = bits & vec4<u32>(0x7fffffffu);
+    // From 65520 on infinity; what is not a number stays so. Below 2^-14 steps are 2^-24, which are those of 0.5 and more.
+    let usual = ((size + 0xfffu + ((size >> vec4<u32>(13u)) & vec4<u32>(1u))) >> vec4<u32>(13u)) - 0x1c000u;
+    let large = select(min(usual, vec4<u32>(0x7c00u)), vec4<u32>(0x7e00u), size > vec4<u32>(0x7f800000u));
+    let small = bitcast<vec4<u32>>(bitcast<vec4<f32>>(size) + 0.5) - 0x3f000000u;
+    let half = select(large, small, size < vec4<u32>(0x38800000u)) | ((bits >> vec4<u32>(16u)) & vec4<u32>(0x8000u));
+    return vec2<u32>(half.x | (half.y << 16u), half.z | (half.w << 16u));
 }
 
 fn load(y: u32, x: u32, c4: u32) -> vec4<f32> {

@@ -12,10 +12,20 @@ struct Params {
 @group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> output: array<vec4<u32>>;
 
-// The nearest half, as a single.
-fn near(value: vec4<f32>) -> vec4<f32> {
+// To the nearest half, ties to even: pack2x16float may cut off, and need not make infinity of what is too large.
+fn pack(value: vec4<f32>) -> vec2<u32> {
     let bits = bitcast<vec4<u32>>(value);
-    return bitcast<vec4<f32>>((bits + 0xfffu + ((bits >> vec4<u32>(13u)) & vec4<u32>(1u))) & vec4<u32>(0xffffe000u));
+    let size = bits & vec4<u32>(0x7fffffffu);
+    // From 65520 on infinity; what is not a number stays so. Below 2^-14 steps are 2^-24, which are those of 0.5 and more.
+    let usual = ((size + 0xfffu + ((size >> vec4<u32>(13u)) & vec4<u32>(1u))) >> vec4<u32>(13u)) - 0x1c000u;
+    let large = select(min(usual, vec4<u32>(0x7c00u)), vec4<u32>(0x7e00u), size > vec4<u32>(0x7f800000u));
+    let small = bitcast<vec4<u32>>(bitcast<vec4<f32>>(size) + 0.5) - 0x3f000000u;
+    let half = select(large, small, size < vec4<u32>(0x38800000u)) | ((bits >> vec4<u32>(16u)) & vec4<u32>(0x8000u));
+    return vec2<u32>(half.x | (half.y << 16u), half.z | (half.w << 16u));
+}
+
+fn unpack(words: vec2<u32>) -> vec4<f32> {
+    return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
 }
 
 @compute @workgroup_size(256)
@@ -28,7 +38,6 @@ fn split_picture(
     if at >= params.pixels {
         return;
     }
-    let high = near(input[at]);
-    let low = near(input[at] - high);
-    output[at] = vec4<u32>(pack2x16float(high.xy), pack2x16float(high.zw), pack2x16float(low.xy), pack2x16float(low.zw));
+    let high = pack(input[at]);
+    output[at] = vec4<u32>(high, pack(input[at] - unpack(high)));
 }

@@ -4,6 +4,8 @@
 #[path = "half/bands.rs"]
 mod bands;
 mod common;
+#[path = "half/rounding.rs"]
+mod rounding;
 
 use std::sync::LazyLock;
 

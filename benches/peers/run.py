@@ -46,8 +46,8 @@ def work(peer):
             with contextlib.redirect_stdout(text):
                 runpy.run_path(peer, run_name='__main__')
             print(text.getvalue().strip().splitlines()[-1], flush=True)
-        except Exception as error:
-            print(json.dumps({'error': '%s: %s' % (type(error).__name__, str(error).splitlines()[:1])}), flush=True)
+        except (Exception, SystemExit) as error:
+            print(json.dumps({'error': '%s: %s' % (type(error).__name__, ' '.join(str(error).split())[:400])}), flush=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
@@ -123,9 +123,12 @@ def main():
     def ours(*options):
         run = subprocess.run([bench, *map(str, options)], capture_output=True, text=True, env=environment)
         if run.returncode:
-            return {'error': (run.stderr.strip().splitlines() or ['failed'])[-1]}
+            return {'error': ' '.join(run.stderr.split())[-400:] or 'failed'}
         return json.loads(run.stdout.strip().splitlines()[-1])
 
+    if a.device == 'gpu':
+        # Otherwise the first run of the program would do it, and the bench not at all.
+        subprocess.run([program, 'tune', '--device', 'gpu', '--seconds', '5'], capture_output=True, env=environment)
     listed = subprocess.run([bench, '--device', a.device, '--ways'], capture_output=True, text=True, env=environment)
     ways = listed.stdout.split() if listed.returncode == 0 else ['f32']
     peer = Peer(a.peer, environment)
@@ -205,22 +208,26 @@ def whole_job(a, program, environment, torch_device, ways, say):
         return timed([sys.executable, a.peer, '--config', 'article', '--size', 224, '--iters', 500, '--threads', a.threads,
                       '--device', torch_device, '--mode', mode, '--json', *more])
 
-    runs = {'impasto ' + way: (lambda way=way: stylize(way)) for way in ways if way in OPTIONS}
+    mine = {'impasto ' + way: (lambda way=way: stylize(way)) for way in ways if way in OPTIONS}
+    theirs = {}
     for mode in ['strict'] if a.device == 'cpu' else ['strict', 'tf32', 'f16']:
-        runs['PyTorch %s, eager' % mode] = lambda mode=mode: torch(mode, '--channels-last')
-        if a.device == 'gpu':
-            runs['PyTorch %s, graph' % mode] = lambda mode=mode: torch(mode, '--channels-last', '--graph')
-    taken = {name: [] for name in runs}
+        for graph in [[]] if a.device == 'cpu' else [[], ['--graph']]:
+            for last in [[], ['--channels-last']]:
+                name = 'PyTorch %s, %s%s' % (mode, 'graph' if graph else 'eager', ', channels_last' if last else '')
+                theirs[name] = lambda mode=mode, more=graph + last: torch(mode, *more)
+    taken = {name: [] for name in [*mine, *theirs]}
     for _ in range(a.job_rounds):
-        for name, run in runs.items():
+        for name, run in [*mine.items(), *theirs.items()]:
             taken[name].append(run())
+    good = {name: [value for value in values if value is not None] for name, values in taken.items()}
     say()
-    say('Whole job, article at 224², 500 iterations, start to end of the process, seconds (PyTorch with channels_last):')
+    say('Whole job, article at 224², 500 iterations, start to end of the process; seconds, and ratios to it:')
     say()
-    say('| program | seconds |\n| --- | --- |')
-    for name, values in taken.items():
-        good = [value for value in values if value is not None]
-        say('| %s | %s |' % (name, seconds(good) if good else 'failed'))
+    head = ['program', 'seconds', *('%s / this' % name for name in mine)]
+    say('| %s |\n| %s |' % (' | '.join(head), ' | '.join(['---'] * len(head))))
+    for name, values in good.items():
+        ratios = ['%.2f' % (statistics.median(good[own]) / statistics.median(values)) if good[own] and values else '' for own in mine]
+        say('| %s |' % ' | '.join([name, seconds(values) if values else 'failed', *ratios]))
 
 
 if __name__ == '__main__':

@@ -74,7 +74,14 @@ fn tune(gpu: &Gpu, tuning: Tuning) {
     let quiet = tuning == Tuning::Now { quiet: true };
     let (tuned, source) = match settle(gpu, &folder, effort.as_ref(), false) {
         Ok(Some(found)) => found,
-        Ok(None) => return,
+        Ok(None) => {
+            if effort.is_some() && !quiet {
+                note!(
+                    "note: another process is choosing kernels for this adapter; this run takes those supposed of it"
+                );
+            }
+            return;
+        }
         Err(error) => {
             // The job itself says better what is wrong with the device, if it is.
             gpu.choose(Choices::default());
@@ -82,13 +89,18 @@ fn tune(gpu: &Gpu, tuning: Tuning) {
             return note!("note: the plain kernels are used: those of this adapter cannot be compared: {error}");
         }
     };
-    if source == Source::Now && !quiet {
+    if source == Source::Kept || quiet {
+        return;
+    }
+    if source == Source::Unkept {
+        note!("note: kernels were compared and not timed: {} cannot be written to", folder.display());
+    } else {
         let (count, seconds) = (tuned.timings.len(), tuned.took.as_secs_f64());
         note!(
             "kernels: {count} timings on this adapter in {seconds:.1} s, for this run and later ones (`impasto tune`)"
         );
     }
-    for dropped in tuned.dropped.iter().filter(|_| source == Source::Now) {
+    for dropped in &tuned.dropped {
         note!("note: `{}` is not used on this adapter: {}", dropped.method, one_line(&dropped.why));
     }
 }

@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<Outcome> {
         quiet: options.quiet,
     };
     let Some(weights) = resolve(&wish)? else { return Ok(Outcome::Interrupted) };
-    // Nothing is run on the device.
+    // Nothing of the job is run on the device.
     let tuning = if options.no_tune { Tuning::Not } else { Tuning::Kept };
     let (backend, why) = device::open(&options.device, Faults::default(), tuning)?;
     let plans = inputs.plan_on(backend.as_ref(), &weights, &config)?;

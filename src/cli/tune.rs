@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use impasto::error::Result;
+use impasto::error::{Error, Result};
 use impasto::recording::Pass;
-use impasto::tune::{Effort, Timing, Tuned, settle};
+use impasto::tune::{Effort, Source, Timing, Tuned, settle};
 
 use super::{Outcome, device, one_line, out};
 
@@ -37,9 +37,16 @@ pub(crate) fn run(arguments: &Tune) -> Result<Outcome> {
     let sizes = arguments.sizes.iter().map(|size| usize::from(*size)).collect();
     let effort = Effort { sizes, limit: Duration::from_secs_f64(arguments.seconds) };
     out!("device: {}", one_line(gpu.adapter()));
-    if let Some((tuned, _)) = settle(&gpu, &folder, Some(&effort), true)? {
-        print(&tuned);
-        out!("kept in {}", folder.display());
+    let Some((tuned, source)) = settle(&gpu, &folder, Some(&effort), true)? else {
+        return Err(Error::NoDevice {
+            what: format!("another process is tuning {}", one_line(gpu.adapter())),
+            hint: "run `impasto tune` again when that has ended".into(),
+        });
+    };
+    print(&tuned);
+    match source {
+        Source::Unkept => out!("not kept: {} cannot be written to", folder.display()),
+        Source::Kept | Source::Now => out!("kept in {}", folder.display()),
     }
     Ok(Outcome::Done)
 }

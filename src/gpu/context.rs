@@ -206,24 +206,32 @@ fn open(options: &GpuOptions) -> Result<(Shared, wgpu::AdapterInfo)> {
     };
     let adapter = found.swap_remove(pick);
     let required_limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
-    let mut required_features = adapter.features() & super::profile::features();
-    let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
-    let matrices = matrices::usable(&adapter).filter(|_| !options.default_limits);
-    if matrices.is_some() {
-        required_features |= wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
-        // SAFETY: wgpu asks for the acknowledgement that what this feature compiles is less well tested. The shaders that
-        // use it stay within their buffers by their own comparisons, their workgroup arrays are indexed by constants and by
-        // their own thread's number, and none is used before it gave on this device what the plain ones give.
-        experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
-    }
-    let descriptor = wgpu::DeviceDescriptor {
-        label: Some("impasto"),
-        required_limits,
-        required_features,
-        experimental_features,
-        ..Default::default()
+    let request = |matrices: Option<Matrices>| {
+        let mut required_features = adapter.features() & super::profile::features();
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if matrices.is_some() {
+            required_features |= wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            // SAFETY: wgpu asks for the acknowledgement that what this feature compiles is less well tested. The shaders that
+            // use it stay within their buffers by their own comparisons, their workgroup arrays are indexed by constants and
+            // by their own thread's number, and no run uses one before it gave on this device what the plain ones give.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("impasto"),
+            required_limits: required_limits.clone(),
+            required_features,
+            experimental_features,
+            ..Default::default()
+        };
+        pollster::block_on(adapter.request_device(&descriptor))
     };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| Error::NoDevice {
+    let mut matrices = matrices::usable(&adapter).filter(|_| !options.default_limits);
+    let mut opened = request(matrices);
+    if opened.is_err() && matrices.take().is_some() {
+        // A driver that offers what it cannot open is slower, not useless.
+        opened = request(None);
+    }
+    let (device, queue) = opened.map_err(|error| Error::NoDevice {
         what: format!("{} does not open: {error}", names[pick]),
         hint: "update the driver, or use `--device cpu`".into(),
     })?;

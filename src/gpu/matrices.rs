@@ -3,15 +3,19 @@
 use crate::recording::Matrices;
 
 /// Matrix units that the shaders can use: square products of halves with sums in single precision, the larger ones first,
-/// by subgroups of one known size.
+/// by subgroups of one known size, which not all of AMD's and Intel's GPUs have.
 pub(super) fn usable(adapter: &wgpu::Adapter) -> Option<Matrices> {
     let info = adapter.get_info();
     let features = wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
     // A workgroup of the shaders' has eight subgroups at most, and WebGPU promises 256 threads.
-    let known = info.subgroup_min_size == info.subgroup_max_size && (8..=64).contains(&info.subgroup_max_size);
+    let subgroup = match info.backend {
+        // Of every GPU of Apple's; wgpu gives the range that any might have.
+        wgpu::Backend::Metal => Some(32),
+        _ => Some(info.subgroup_max_size).filter(|size| *size == info.subgroup_min_size && (8..=64).contains(size)),
+    }?;
     // What conv3x3_cooperative16 takes.
     let roomy = adapter.limits().max_compute_workgroup_storage_size >= 28 << 10;
-    if !adapter.features().contains(features) || !known {
+    if !adapter.features().contains(features) {
         return None;
     }
     let found = adapter.cooperative_matrix_properties();
@@ -23,7 +27,7 @@ pub(super) fn usable(adapter: &wgpu::Adapter) -> Option<Matrices> {
         })
     };
     let edge = [16, 8].into_iter().find(|edge| offers(*edge) && (*edge == 8 || roomy))?;
-    Some(Matrices { edge, subgroup: info.subgroup_max_size })
+    Some(Matrices { edge, subgroup })
 }
 
 /// All that an adapter offers, for people.

@@ -49,12 +49,25 @@ fn trusted(backend: &dyn Backend, units: Matrices) -> bool {
     })
 }
 
-/// Whether a convolution and its gradient by matrix units are those of the portable shaders, on a map that no block divides.
+/// Channels in and out of the maps that matrix units are tried on: every pipeline that a network uses, there and back, with
+/// one and with two columns of subgroups, and with more than one workgroup's channels.
+const CHANNELS: [(usize, usize); 4] = [(64, 64), (64, 128), (128, 64), (128, 256)];
+
+/// Whether convolutions and their gradients by matrix units are those of the portable shaders, on maps that no block divides.
 ///
 /// # Errors
 /// Where the device refuses the shaders or is lost.
 pub fn matrix_units_agree(backend: &dyn Backend, units: Matrices) -> Result<bool> {
-    let (height, width, inputs, outputs) = (13, 18, 64, 128);
+    for channels in CHANNELS {
+        if !agree_on(backend, units, channels)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn agree_on(backend: &dyn Backend, units: Matrices, (inputs, outputs): (usize, usize)) -> Result<bool> {
+    let (height, width) = (13, 18);
     let mut table = BufferTable::default();
     let mut tensor = |scalar, shape: &[usize]| table.tensor("check", scalar, shape, Purpose::Tile);
     let mut map = |channels: usize| tensor(Scalar::U32, &half_shape([height, width, channels]));

@@ -348,7 +348,7 @@ impl Network {
         (tile, trace): (&Tile, &Trace),
         terms: &[&dyn TapTerm],
     ) -> Result<()> {
-        for term in terms {
+        for term in terms.iter().filter(|term| term.measures()) {
             let tap = term.tap();
             if let Some(Some(feature)) = trace.features.get(tap.conv()) {
                 let shown = (tap, feature, &tile.region(tap.level()));

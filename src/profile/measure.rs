@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::kernel::Scalar;
 use crate::ops::Rect;
 use crate::ops::copy_rect::{Mode, copy_rect};
+use crate::ops::half::packed;
 use crate::ops::roof::{CHAINS, roof_fma};
 use crate::recording::{
     Backend, BufferId, BufferTable, Clock, Command, Engine, Program, Purpose, Recording, Tensor, Timings,
@@ -102,19 +103,26 @@ fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Numbers without denormals, infinities or NaN, which some devices take longer over.
+/// Numbers without denormals, infinities or NaN, which some devices take longer over, and not all zero, which some take less
+/// power for. Words of a map are two such halves, which make masks with bits of both kinds, too.
 fn fill(engine: &mut dyn Engine, load: Load<'_>) -> Result<()> {
     let mut seen = HashSet::new();
-    for tensor in tensors(load.recording).filter(|tensor| tensor.scalar == Scalar::F32) {
-        if !seen.insert(tensor.buffer.index()) {
+    for tensor in tensors(load.recording) {
+        let info = load.buffers.info(tensor.buffer);
+        let counts = tensor.scalar == Scalar::U32 && tensor.shape.len() < 3;
+        if counts || !seen.insert(tensor.buffer.index()) {
             continue;
         }
-        let info = load.buffers.info(tensor.buffer);
         let scale = if info.purpose == Purpose::Weights { 0.05 } else { 1.0 };
         let value = |i: usize| ((i.wrapping_mul(2_654_435_761) >> 8 & 0xffff) as f32 / 65536.0 - 0.25) * scale;
         let signed = info.purpose == Purpose::Weights || info.label.starts_with("image");
-        let values: Vec<f32> = (0..info.len).map(|i| if signed { value(i) } else { value(i).abs() + 1e-3 }).collect();
-        engine.write(tensor.buffer, &values)?;
+        let values = |len: usize| -> Vec<f32> {
+            (0..len).map(|i| if signed { value(i) } else { value(i).abs() + 1e-3 }).collect()
+        };
+        match tensor.scalar {
+            Scalar::F32 => engine.write(tensor.buffer, &values(info.len))?,
+            Scalar::U32 => engine.write_words(tensor.buffer, &packed(&values(2 * info.len)))?,
+        }
     }
     Ok(())
 }

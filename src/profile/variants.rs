@@ -3,7 +3,7 @@
 use super::alone::{Shape, alone_in, of_halves};
 use super::measure::{Load, measure};
 use super::{Profile, Roofs, Row};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::Scalar;
 use crate::ops::conv3x3::mask_shape;
 use crate::ops::winograd;
@@ -70,18 +70,28 @@ fn transformed(forward: bool, shape: Shape, block: Block) -> Result<(BufferTable
 }
 
 /// A profile with one row for each variant: its label is the variant, its operations those of the kernel itself, its bytes
-/// and times those of all its launches.
+/// and times those of all its launches. Beside it the variants that failed, and why.
+///
+/// # Errors
+/// Where all fail.
 pub fn measure_variants(
     backend: &dyn Backend,
     kernel: &str,
     all: &[Variant],
     times: u32,
     roofs: Roofs,
-) -> Result<Profile> {
+) -> Result<(Profile, Vec<(String, Error)>)> {
+    let mut failed = Vec::new();
     let mut profile = Profile { device: String::new(), clock: Clock::Host, roofs, rows: Vec::new(), whole: 0.0 };
     let flops = all.first().map_or(0, |variant| variant.recording.flops());
     for Variant { name, buffers, recording } in all {
-        let measured = measure(backend, Load { buffers, recording }, times, roofs)?;
+        let measured = match measure(backend, Load { buffers, recording }, times, roofs) {
+            Ok(measured) => measured,
+            Err(error) => {
+                failed.push((name.clone(), error));
+                continue;
+            }
+        };
         let sum = |of: fn(&Row) -> f64| measured.rows.iter().map(of).sum();
         profile.rows.push(Row {
             kernel: kernel.into(),
@@ -95,5 +105,8 @@ pub fn measure_variants(
         (profile.device, profile.clock) = (measured.device, measured.clock);
         profile.whole += measured.whole;
     }
-    Ok(profile)
+    if profile.rows.is_empty() && let Some((_, error)) = failed.pop() {
+        return Err(error);
+    }
+    Ok((profile, failed))
 }

@@ -1,5 +1,5 @@
 //! How a scale is cut so that it fits: lays it out in several ways, forecasts their memory, and takes the fastest way
-//! that fits. Nothing is allocated on a device meanwhile.
+//! that fits. Nothing is allocated on a device meanwhile, but for the trial of matrix units where maps are halves.
 
 use super::config::Config;
 use super::layout::{Stage, Way, deepest};

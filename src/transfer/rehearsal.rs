@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::net::maps::{Precision, Scaling};
 use crate::net::vgg19::Tap;
 use crate::picture::Picture;
-use crate::recording::Backend;
+use crate::recording::{Backend, Convolution};
 
 /// Longest side of the copies.
 const SIDE: usize = 96;
@@ -19,7 +19,7 @@ const SIDE: usize = 96;
 const LARGEST_ACTIVATION: f64 = 2048.0;
 /// The same for the gradient of the picture. With VGG-19 and six kinds of losses the largest gradients of the layers, scaled
 /// as their activations ask for, were 4 to 100 times smaller, and their root mean squares 100 to 1000 times, which leaves
-/// them a factor of 65,000 to sink before they lose bits.
+/// these a factor of 4,000 and more to sink before they lose bits.
 const LARGEST_GRADIENT: f64 = 512.0;
 
 /// What was found.
@@ -27,11 +27,11 @@ const LARGEST_GRADIENT: f64 = 512.0;
 pub(super) struct Rehearsal {
     /// Factors of the activations.
     activations: Vec<f32>,
-    /// Largest element of the picture's gradient, and pixels of that picture.
-    gradient: f64,
+    /// Largest elements of the picture's gradient that its content and its style give, and pixels of that picture.
+    gradients: [f64; 2],
     pixels: f64,
-    /// How gradients change with the number of pixels: as its power of this.
-    power: i32,
+    /// How each changes with the number of pixels: as its power of this.
+    powers: [i32; 2],
 }
 
 impl Rehearsal {
@@ -56,49 +56,64 @@ impl Rehearsal {
         content_layers.extend(
             every.filter(|tap| config.content_layers.iter().all(|(other, _)| other != tap)).map(|tap| (tap, 0.0)),
         );
-        // The content's own activations are all about it, but its features are nowhere where they should be: gradients
-        // are about as large as they get.
-        let mut turned = content.clone();
-        turned.rgb = content.rgb.chunks_exact(3).rev().flatten().copied().collect();
         let config = Config {
             size: Size::Native,
             style_size: Some(Size::Native),
             content_layers,
             tv_weight: 0.0,
             precision: Precision::F32,
+            // Its filters take least memory.
+            convolution: Convolution::Direct,
             iterations: 1,
             first_iterations: None,
             min_scale: None,
-            init: Init::Picture(turned),
             tile: None,
             ways: Vec::new(),
             memory: None,
             ..config.clone()
         };
-        let mut largest = vec![0.0_f32; config.depth()];
-        let mut gradient = 0.0;
-        // The styles' gradients are of no interest.
-        for (at, picture) in [&content].into_iter().chain(&styles).enumerate() {
+        let start = |picture: &Picture, config: Config| {
             // Without masks: a part counts by its area, so that its gradients are about as large as those of a whole picture.
             let inputs = Inputs::new(picture, &styles);
-            let mut job = StyleTransfer::sharing(backend, network, &inputs, config.clone(), &mut Sizes::default())?;
+            StyleTransfer::sharing(backend, network, &inputs, config, &mut Sizes::default())
+        };
+        let mut largest = vec![0.0_f32; config.depth()];
+        let begun = if let Init::Picture(picture) = &config.init { Some(small(picture)) } else { None };
+        for picture in [&content].into_iter().chain(&styles).chain(&begun) {
+            let mut job = start(picture, Config { init: Init::Content, ..config.clone() })?;
             for (tap, largest) in Tap::all().zip(&mut largest) {
                 let values = job.buffer(&format!("content/{tap}"))?;
                 *largest = values.into_iter().fold(*largest, f32::max);
             }
-            if at == 0 {
-                job.advance(1)?;
-                gradient = job.gradient()?.into_iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
-            }
         }
+        // The content's own activations are all about it, but its features are nowhere where they should be: gradients
+        // are about as large as they get. Noise, where turning a picture changes nothing.
+        let mut turned = content.clone();
+        turned.rgb = content.rgb.chunks_exact(3).rev().flatten().copied().collect();
+        let gradient = |content_weight: f32, style_weight: f32| -> Result<f64> {
+            if content_weight == 0.0 && style_weight == 0.0 {
+                return Ok(0.0);
+            }
+            for init in [Init::Picture(turned.clone()), Init::Noise] {
+                let mut job = start(&content, Config { init, content_weight, style_weight, ..config.clone() })?;
+                job.advance(1)?;
+                let found = job.gradient()?.into_iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+                if found > 0.0 {
+                    return Ok(f64::from(found));
+                }
+            }
+            Ok(0.0)
+        };
+        let gradients = [gradient(config.content_weight, 0.0)?, gradient(0.0, config.style_weight)?];
         Ok(Some(Rehearsal {
             activations: largest.iter().map(|value| power_of_two(LARGEST_ACTIVATION, f64::from(*value))).collect(),
-            gradient: f64::from(gradient),
+            gradients,
             pixels: (content.width * content.height) as f64,
-            power: match config.style_loss {
+            powers: match config.style_loss {
+                _ if config.normalize_gradients => [1, 1],
                 // Divided by the number of activations once in the Gram matrix, and once more.
-                StyleLoss::Article => 2,
-                StyleLoss::Classic | StyleLoss::Gatys | StyleLoss::ScaledMse | StyleLoss::Wasserstein => 1,
+                StyleLoss::Article => [1, 2],
+                StyleLoss::Classic | StyleLoss::Gatys | StyleLoss::ScaledMse | StyleLoss::Wasserstein => [1, 1],
             },
         }))
     }
@@ -111,7 +126,8 @@ impl Rehearsal {
     /// The factors for a scale.
     pub(super) fn scaling(&self, scale: &Scale) -> Scaling {
         let ratio = self.pixels / (scale.width * scale.height) as f64;
-        let expected = self.gradient * ratio.powi(self.power);
+        let expected: f64 =
+            self.gradients.iter().zip(self.powers).map(|(found, power)| found * ratio.powi(power)).sum();
         Scaling { activations: self.activations.clone(), gradient: power_of_two(LARGEST_GRADIENT, expected) }
     }
 }
@@ -139,11 +155,12 @@ mod tests {
 
     #[test]
     fn a_larger_picture_has_smaller_gradients() {
-        let found = |power| Rehearsal { activations: vec![2.0], gradient: 1.0, pixels: 4096.0, power };
+        let found = |gradients, powers| Rehearsal { activations: vec![2.0], gradients, pixels: 4096.0, powers };
         let scale = |side| Scale { index: 0, width: side, height: side, iterations: 1 };
-        assert_eq!(found(1).scaling(&scale(64)).gradient, 512.0);
-        assert_eq!(found(1).scaling(&scale(128)).gradient, 2048.0);
-        assert_eq!(found(2).scaling(&scale(128)).gradient, 8192.0);
-        assert_eq!(found(2).scaling(&scale(128)).activations, [2.0]);
+        assert_eq!(found([0.0, 1.0], [1, 1]).scaling(&scale(64)).gradient, 512.0);
+        assert_eq!(found([0.0, 1.0], [1, 1]).scaling(&scale(128)).gradient, 2048.0);
+        assert_eq!(found([0.0, 1.0], [1, 2]).scaling(&scale(128)).gradient, 8192.0);
+        assert_eq!(found([0.25, 1.0], [1, 2]).scaling(&scale(128)).gradient, 4096.0, "1/16 of each");
+        assert_eq!(found([1.0, 1.0], [1, 2]).scaling(&scale(128)).activations, [2.0]);
     }
 }

@@ -138,7 +138,7 @@ impl StyleTransfer {
     }
 
     /// [`StyleTransfer::plan`] with the memory and the limits of a device, which may make it other tiles. Nothing is
-    /// allocated on it.
+    /// allocated on it, but for a trial of its matrix units where maps are halves.
     pub fn plan_on(
         backend: &dyn Backend,
         weights: &Weights,

@@ -8,9 +8,10 @@ mod check;
 mod file;
 mod time;
 
-use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::fs::{self, File, TryLockError};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -22,13 +23,15 @@ use crate::recording::{Backend, Block, Choices, Engine, Faults, Geometry, Method
 const NOISE: usize = 1_048_573;
 /// A process that ended so often while it checked a method was ended by it.
 const STRIKES: u32 = 2;
+/// How long another process that tunes the same adapter is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long a tuning may take, and on which pictures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Effort {
     /// Edges of square pictures, the most important first.
     pub sizes: Vec<usize>,
-    /// No timing is begun after this. Checks are not cut short.
+    /// No timing is begun after this; if checks took most of it, after a third of it more. Checks are not cut short.
     pub limit: Duration,
 }
 
@@ -101,15 +104,17 @@ impl Bench<'_> {
     fn load(&mut self, case: &Alone) -> Result<()> {
         self.engine.allocate(&case.table)?;
         for (tensor, first) in [(&case.input, 0), (&case.d_output, 7)] {
-            let values: Vec<f32> = self.noise.iter().cycle().skip(first).take(tensor.len()).copied().collect();
+            // A large map's beginning: uploading all of it would take longer than what is timed.
+            let count = tensor.len().min(NOISE);
+            let values: Vec<f32> = self.noise.iter().cycle().skip(first).take(count).copied().collect();
             self.engine.write(tensor.buffer, &values)?;
         }
         Ok(())
     }
 }
 
-/// Checks and times every method on a device. `suspects` are dropped unseen; `trying` is told before each method is run
-/// for the first time.
+/// Checks and times every method on a device. `suspects` are dropped unseen; `trying` is told each method before it is run,
+/// and `None` when that has ended well.
 ///
 /// # Errors
 /// Where the plain method fails, or the device is lost for good.
@@ -118,7 +123,7 @@ pub fn tune(
     effort: &Effort,
     suspects: &[Method],
     faults: &Faults,
-    mut trying: impl FnMut(Method),
+    mut trying: impl FnMut(Option<Method>),
 ) -> Result<Tuned> {
     let begin = Instant::now();
     let word = |at: u32| at.wrapping_mul(2_654_435_761) >> 8;
@@ -135,14 +140,17 @@ pub fn tune(
             dropped.push(Dropped { method, why: "the program was ended while it was checked, twice".into() });
             continue;
         }
-        trying(method);
+        trying(Some(method));
         match check::agrees(&mut bench, method, &plain) {
             Ok(()) => right.push(method),
             Err(why) => dropped.push(Dropped { method, why: why? }),
         }
+        trying(None);
     }
     let (singles, units): (Vec<Method>, Vec<Method>) = right.into_iter().partition(|method| method.takes_singles());
-    let timings = time::all(&mut bench, effort, begin, &singles)?;
+    // Some time is left for it where shaders took long to compile.
+    let deadline = (begin + effort.limit).max(Instant::now() + effort.limit / 3);
+    let timings = time::all(&mut bench, (&effort.sizes, deadline), &singles, &mut trying, &mut dropped)?;
     let mut choices = Choices { rules: units.into_iter().map(Rule::always).collect() };
     choices.rules.extend(time::rules(&timings));
     // What was not timed is as supposed, if it is right.
@@ -156,38 +164,58 @@ pub fn tune(
 pub enum Source {
     /// In the folder.
     Kept,
-    /// It was tuned now.
+    /// It was tuned now, and is kept.
     Now,
+    /// It was tuned now, and cannot be kept.
+    Unkept,
 }
 
 /// Gives a GPU the choices that suit it: those in the folder if they are there and whole and `again` is not asked for, else
-/// those that it finds now, which it keeps. `None` where there are none and `effort` is `None`.
+/// those that it finds now, which it keeps. `None` where there are none and `effort` is `None`, or where another process
+/// has been at it for ten seconds. Where nothing can be kept, methods are checked and not timed: the next run would find
+/// other times, and its bits would be others.
 ///
 /// # Errors
-/// Where the plain method fails, or the device is lost for good. A folder that cannot be written to is none.
+/// Where the plain method fails, or the device is lost for good.
 pub fn settle(gpu: &Gpu, folder: &Path, effort: Option<&Effort>, again: bool) -> Result<Option<(Tuned, Source)>> {
     let key = file::key(gpu.adapter());
     let place = Place::of(folder, &key);
-    // Another process may be at it: what it finds is what this one takes.
-    let _lock = effort.and_then(|_| place.lock());
-    let kept =
-        if again { None } else { fs::read_to_string(&place.file).ok().and_then(|text| file::parse(&text, &key)) };
-    let found = match (kept, effort) {
+    let read = || fs::read_to_string(&place.file).ok().and_then(|text| file::parse(&text, &key));
+    let found = match (read().filter(|_| !again), effort) {
         (Some(kept), _) => Some((kept, Source::Kept)),
         (None, None) => None,
-        (None, Some(effort)) => {
-            let (strikes, suspects) = place.suspects();
-            let tried = tune(gpu, effort, &suspects, &gpu.faults(), |method| place.try_out(&strikes, method));
-            place.forget();
-            let tuned = Tuned { key, ..tried? };
-            place.keep(&tuned);
-            Some((tuned, Source::Now))
-        }
+        (None, Some(effort)) => match place.lock() {
+            Lock::Busy => None,
+            // Another process was at it: what it found is what this one takes.
+            Lock::Held(lock) => match read().filter(|_| !again) {
+                Some(kept) => Some((kept, Source::Kept)),
+                None => {
+                    let tuned = place.tune(gpu, &key, effort)?;
+                    let source = if place.keep(&tuned).is_ok() { Source::Now } else { Source::Unkept };
+                    drop(lock);
+                    Some((tuned, source))
+                }
+            },
+            Lock::Nowhere => {
+                let effort = Effort { sizes: if again { effort.sizes.clone() } else { Vec::new() }, ..effort.clone() };
+                Some((place.tune(gpu, &key, &effort)?, Source::Unkept))
+            }
+        },
     };
     if let Some((tuned, _)) = &found {
         gpu.choose(tuned.choices.clone());
     }
     Ok(found)
+}
+
+/// Whether this process may tune.
+enum Lock {
+    /// While this lives.
+    Held(File),
+    /// Another one does.
+    Busy,
+    /// There is no folder to keep anything in.
+    Nowhere,
 }
 
 /// The files of an adapter.
@@ -204,11 +232,30 @@ impl Place {
         Place { file: name("json"), trying: name("trying"), lock: name("lock") }
     }
 
-    /// Waits for other processes. Where there are no locks, or no folder, there is nothing to wait for.
-    fn lock(&self) -> Option<File> {
-        fs::create_dir_all(self.lock.parent()?).ok()?;
-        let file = File::options().create(true).append(true).open(&self.lock).ok()?;
-        file.lock().ok().map(|()| file)
+    /// Waits for other processes, but not for ever.
+    fn lock(&self) -> Lock {
+        let open = || {
+            fs::create_dir_all(self.lock.parent()?).ok()?;
+            File::options().create(true).append(true).open(&self.lock).ok()
+        };
+        let Some(file) = open() else { return Lock::Nowhere };
+        let begin = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Lock::Held(file),
+                Err(TryLockError::WouldBlock) if begin.elapsed() < PATIENCE => sleep(Duration::from_millis(50)),
+                Err(TryLockError::WouldBlock) => return Lock::Busy,
+                // A file system without locks.
+                Err(TryLockError::Error(_)) => return Lock::Held(file),
+            }
+        }
+    }
+
+    fn tune(&self, gpu: &Gpu, key: &str, effort: &Effort) -> Result<Tuned> {
+        let (strikes, suspects) = self.suspects();
+        let tried = tune(gpu, effort, &suspects, &gpu.faults(), |method| self.try_out(&strikes, method));
+        self.forget();
+        Ok(Tuned { key: key.into(), ..tried? })
     }
 
     /// What a process that ended has left: each method with its strikes, and those that have too many.
@@ -223,14 +270,14 @@ impl Place {
         (strikes, out)
     }
 
-    /// Says that a method is about to be run.
-    fn try_out(&self, before: &[(Method, u32)], method: Method) {
-        let strikes = before.iter().find(|(known, _)| *known == method).map_or(0, |(_, strikes)| *strikes);
-        let others = before.iter().filter(|(known, _)| *known != method);
-        let lines =
-            others.copied().chain([(method, strikes + 1)]).map(|(method, strikes)| format!("{strikes} {method}\n"));
+    /// Says that a method is about to be run, or that none is.
+    fn try_out(&self, before: &[(Method, u32)], now: Option<Method>) {
+        let strikes = |method| before.iter().find(|(known, _)| *known == method).map_or(0, |(_, strikes)| *strikes);
+        let others = before.iter().copied().filter(|(known, _)| Some(*known) != now);
+        let lines = others.chain(now.map(|method| (method, strikes(method) + 1)));
         // Without it a crash is met again, no worse.
-        let _ = fs::write(&self.trying, lines.collect::<String>());
+        let text: String = lines.map(|(method, strikes)| format!("{strikes} {method}\n")).collect();
+        let _ = fs::write(&self.trying, text);
     }
 
     fn forget(&self) {
@@ -240,16 +287,13 @@ impl Place {
         }
     }
 
-    /// Written aside and moved into place; what cannot be kept is found again.
-    fn keep(&self, tuned: &Tuned) {
-        let Some(folder) = self.file.parent() else { return };
-        let write = || -> std::io::Result<()> {
-            fs::create_dir_all(folder)?;
-            let aside = tempfile::NamedTempFile::new_in(folder)?;
-            fs::write(aside.path(), file::text(tuned))?;
-            aside.persist(&self.file)?;
-            Ok(())
-        };
-        let _ = write();
+    /// Written aside and moved into place.
+    fn keep(&self, tuned: &Tuned) -> std::io::Result<()> {
+        let folder = self.file.parent().ok_or(ErrorKind::NotFound)?;
+        let mut aside = tempfile::NamedTempFile::new_in(folder)?;
+        aside.write_all(file::text(tuned).as_bytes())?;
+        aside.as_file().sync_all()?;
+        aside.persist(&self.file)?;
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Bench, Effort, Timing};
+use super::{Bench, Dropped, Timing};
 use crate::error::{Error, Result};
 use crate::net::alone::Alone;
 use crate::recording::{Choices, Method, Pass, Rule};
@@ -19,27 +19,41 @@ const HOPELESS: f64 = 1.5;
 /// How much faster a method must be than the one listed before it, to be taken: below this is chance.
 const GAIN: f64 = 0.98;
 
-/// Times the methods on every layer and size, until the time is up.
-pub(super) fn all(bench: &mut Bench<'_>, effort: &Effort, begin: Instant, methods: &[Method]) -> Result<Vec<Timing>> {
-    let mut timings = Vec::new();
+/// Times the methods on every layer and size, until the time is up. One that fails is dropped.
+pub(super) fn all(
+    bench: &mut Bench<'_>,
+    (sizes, deadline): (&[usize], Instant),
+    methods: &[Method],
+    trying: &mut impl FnMut(Option<Method>),
+    dropped: &mut Vec<Dropped>,
+) -> Result<Vec<Timing>> {
+    let mut timings: Vec<Timing> = Vec::new();
     let mut cold = true;
-    for size in &effort.sizes {
-        for layer in LAYERS {
-            let mut best = [f64::MAX; 2];
-            let before = timings.len();
-            for method in methods {
-                if begin.elapsed() > effort.limit {
-                    // A layer that is not complete has no winner.
-                    timings.truncate(before);
-                    return Ok(timings);
-                }
-                match one(bench, layer, *size, *method, (&mut best, std::mem::take(&mut cold))) {
-                    Ok(more) => timings.extend(more),
-                    // No room for it, or it fails in this size: it does not take part.
-                    Err(error) => bench.recover(&error)?,
+    for (size, layer) in sizes.iter().flat_map(|size| LAYERS.map(|layer| (*size, layer))) {
+        let mut best = [f64::MAX; 2];
+        let mut here = Vec::new();
+        for method in methods {
+            if dropped.iter().any(|dropped| dropped.method == *method) {
+                continue;
+            }
+            if Instant::now() >= deadline {
+                // A layer that is not complete has no winner.
+                return Ok(timings);
+            }
+            trying(Some(*method));
+            match one(bench, layer, size, *method, (&mut best, std::mem::take(&mut cold))) {
+                Ok(more) => here.extend(more),
+                // No room for it in this size: it does not take part.
+                Err(Error::OutOfMemory { .. }) => {}
+                Err(error) => {
+                    bench.recover(&error)?;
+                    dropped.push(Dropped { method: *method, why: format!("fails while it is timed: {error}") });
+                    timings.retain(|timing| timing.method != *method);
                 }
             }
+            trying(None);
         }
+        timings.extend(here);
     }
     Ok(timings)
 }

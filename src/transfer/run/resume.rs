@@ -26,7 +26,7 @@ impl StyleTransfer {
         let (scale, first) = (self.running.scale.index, self.running.first);
         let (identity, device, ways, history) = (self.identity(), self.device(), self.ways(), self.history.clone());
         let iterations = self.scales.iter().map(|scale| scale.iterations).collect();
-        let (kernels, size) = (self.kernels(), self.running.size());
+        let (kernels, size) = (Some(self.kernels()), self.running.size());
         Ok(Checkpoint { identity, device, kernels, scale, size, first, iterations, ways, history, kept })
     }
 
@@ -76,7 +76,7 @@ impl StyleTransfer {
         if !self.is_on(&checkpoint.device) {
             let what = format!("the checkpoint is of {}; the bits of this device may be others", checkpoint.device);
             self.rig.notes.push(what);
-        } else if checkpoint.kernels != self.kernels() {
+        } else if checkpoint.kernels.as_ref().is_some_and(|kernels| *kernels != self.kernels()) {
             let what = "the checkpoint is of another choice of kernels; the last bits of the result may be others";
             self.rig.notes.push(what.into());
         }
