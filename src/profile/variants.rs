@@ -105,7 +105,9 @@ pub fn measure_variants(
         (profile.device, profile.clock) = (measured.device, measured.clock);
         profile.whole += measured.whole;
     }
-    if profile.rows.is_empty() && let Some((_, error)) = failed.pop() {
+    if profile.rows.is_empty()
+        && let Some((_, error)) = failed.pop()
+    {
         return Err(error);
     }
     Ok((profile, failed))
