@@ -15,7 +15,8 @@ use super::device::Tuning;
 use super::grid::Grid;
 use super::idle::hidden;
 use super::names::{
-    ConvolutionName, EdgeName, OrientationName, PoolingName, PrecisionName, StyleLossName, TotalVariationName,
+    ConvolutionName, EdgeName, Iterations, OrientationName, PoolingName, PrecisionName, StyleLossName,
+    TotalVariationName,
 };
 use super::optimizer::OptimizerOptions;
 use super::pictures::PictureOptions;
@@ -153,9 +154,9 @@ pub(crate) struct Options {
     /// Seed of the noise
     #[arg(long, allow_negative_numbers = true)]
     seed: Option<u64>,
-    /// Number of iterations at each scale
-    #[arg(long, short = 'n', allow_negative_numbers = true)]
-    iterations: Option<u32>,
+    /// Number of iterations at each scale; of two, as in `1000,500`, the first is for the first scale
+    #[arg(long, short = 'n', value_name = "N|FIRST,N", allow_negative_numbers = true)]
+    iterations: Option<Iterations>,
     /// Number of iterations at the first scale, if it is to differ
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     first_iterations: Option<u32>,
@@ -375,11 +376,10 @@ impl Options {
         put(&mut config.size, &self.size);
         put(&mut config.init_noise, &self.init_noise);
         put(&mut config.seed, &self.seed);
-        if self.iterations.is_some() {
+        if let Some(iterations) = self.iterations {
             // One number that a user gives is the number for every scale.
-            config.first_iterations = None;
+            (config.first_iterations, config.iterations) = iterations.beside(self.first_iterations)?;
         }
-        put(&mut config.iterations, &self.iterations);
         put(&mut config.first_iterations, &self.first_iterations.map(Some));
         put(&mut config.min_scale, &self.min_scale.map(|side| side.0));
         put(&mut config.scale_factor, &self.scale_factor);

@@ -132,6 +132,13 @@ fn a_wrong_option_is_named_with_the_remedy() {
     for (options, error, hint) in [
         ("--preset nope", "preset: there is no preset `nope`", "`impasto presets` lists them"),
         ("-n 0", "iterations: 0", "give 1 to 1000000"),
+        ("-n 7,0", "iterations: 0", "give 1 to 1000000"),
+        ("-n 0,7", "first-iterations: 0", "give 1 to 1000000"),
+        (
+            "-n 9,7 --first-iterations 8",
+            "iterations: 9,7 beside --first-iterations",
+            "give the first scale's number once",
+        ),
         ("--first-iterations 0", "first-iterations: 0", "give 1 to 1000000"),
         ("--scale-factor 1", "scale-factor: 1", "give 1.1 or more, e.g. 1.4142 or 2"),
         ("--tv-weight NaN", "tv-weight: NaN", not_negative),
@@ -293,6 +300,12 @@ fn an_argument_that_cannot_be_read_is_named_with_what_can() {
         "stylize content.png -s style.png -o out.png --edge mirror",
         "invalid value 'mirror' for '--edge <EDGE>'",
     );
+    for text in ["x", "1,2,3", "5,", "-1"] {
+        folder.misused(
+            &format!("stylize content.png -s style.png -o out.png -n {text}"),
+            &format!("invalid value '{text}' for '--iterations <N|FIRST,N>': give N, or FIRST,N, e.g. 1000,500"),
+        );
+    }
     folder.misused("stylize content.png -s style.png -o out.png --colour", "unexpected argument '--colour' found");
     for (options, error) in [
         ("--optimizer sgd", "invalid value 'sgd' for '--optimizer <OPTIMIZER>'"),
