@@ -165,7 +165,7 @@ mod tests {
         let layers = |name: &str| vec![(name.parse().unwrap(), 1.0)];
         for style_loss in [StyleLoss::Article, StyleLoss::Classic] {
             for (content_weight, style_weight, normalize_gradients) in
-                [(1.0, 0.0, false), (0.0, 1.0, false), (1.0, 1e3, false), (1.0, 1.0, true)]
+                [(1.0, 0.0, false), (0.0, 1.0, false), (1.0, 1e3, false), (0.0, 1.0, true)]
             {
                 let config = Config {
                     size: Size::Native,
