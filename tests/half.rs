@@ -4,6 +4,8 @@
 #[path = "half/bands.rs"]
 mod bands;
 mod common;
+#[path = "half/rehearsal.rs"]
+mod rehearsal;
 #[path = "half/rounding.rs"]
 mod rounding;
 

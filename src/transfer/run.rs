@@ -408,6 +408,15 @@ impl StyleTransfer {
         Ok(values.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect())
     }
 
+    /// What the picture's gradient is multiplied with between convolutions: 1 in single precision.
+    #[doc(hidden)]
+    pub fn gradient_factor(&mut self) -> Result<f32> {
+        match self.rig.config.precision {
+            Precision::F32 => Ok(1.0),
+            Precision::F16 => Ok(self.buffer("factors")?.last().map_or(1.0, |inverse| 1.0 / inverse)),
+        }
+    }
+
     /// A float buffer of the scale at work by its label.
     pub(super) fn buffer(&mut self, label: &str) -> Result<Vec<f32>> {
         let missing = || Error::Kernel { kernel: "transfer".into(), what: format!("no buffer is called {label}") };
