@@ -3,8 +3,8 @@
 
     cargo build --release
     python3 benches/beside_pytorch.py CONTENT STYLE --weights imagenet-vgg-verydeep-19.mat --out FOLDER
-        [--preset balanced] [--size 512] [--threads 2] [--one-scale] [--iterations N] [--double] [--perturb 1e-4]
-        [--only ours|torch] [--impasto target/release/impasto]
+        [--preset balanced] [--size 512] [--threads 2] [--one-scale] [--iterations N or FIRST,N]
+        [--double] [--perturb 1e-4] [--only ours|torch] [--impasto target/release/impasto]
 
 Needs PyTorch, NumPy, SciPy and Pillow. PyTorch's side is written from the definitions: network and optimiser are PyTorch's
 own, losses those of tests/reference/losses.py, weights read by SciPy, pictures resampled by Pillow. It knows the settings
@@ -188,7 +188,7 @@ def main():
     p.add_argument("--weights", required=True), p.add_argument("--out", type=pathlib.Path, required=True)
     p.add_argument("--preset", default="balanced"), p.add_argument("--size", type=int)
     p.add_argument("--impasto", default="target/release/impasto"), p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--one-scale", action="store_true"), p.add_argument("--iterations", type=int)
+    p.add_argument("--one-scale", action="store_true"), p.add_argument("--iterations", help="200,60: 200 at the first scale")
     p.add_argument("--double", action="store_true"), p.add_argument("--perturb", type=float, default=0)
     p.add_argument("--only", choices=["ours", "torch"])
     p.add_argument("--name", default="torch", help="name of PyTorch's picture and log")
@@ -203,8 +203,8 @@ def main():
         assert settings[name] == value, f"PyTorch's side knows {name} = {value} only"
     settings["size"] = a.size or settings["size"]
     if a.iterations:
-        settings["iterations"] = a.iterations
-        settings.pop("first-iterations", None)
+        *first, settings["iterations"] = map(int, a.iterations.split(","))
+        settings["first-iterations"] = (first or [settings["iterations"]])[0]
     # Two decoders of JPEG do not agree to the bit: both sides read these.
     paths = {}
     for name, path in (("content", a.content), ("style", a.style)):
@@ -217,7 +217,7 @@ def main():
                    "--quiet", "--no-checkpoint", "--preset", a.preset, "--size", settings["size"], "--weights", a.weights,
                    "--device", "cpu", "--threads", a.threads]  # fmt: skip
         command += ["--min-scale", "none"] if a.one_scale else []
-        command += ["-n", a.iterations] if a.iterations else []
+        command += ["-n", settings["iterations"], "--first-iterations", settings["first-iterations"]] if a.iterations else []
         begin = time.time()
         subprocess.run([str(word) for word in command], check=True)
         print(f"impasto: {time.time() - begin:.0f} s", flush=True)

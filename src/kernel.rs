@@ -3,6 +3,7 @@
 //! WGSL is the truth. The host declares the symbolic shape of every binding once; names, access, binding numbers and the
 //! workgroup size are read from the shader by naga. `tests/shaders.rs` walks every kernel and fails on any drift.
 
+pub mod registers;
 pub mod translate;
 
 use std::collections::HashMap;
@@ -53,8 +54,47 @@ pub struct Kernel {
     pub bindings: &'static [Binding],
     /// Fields of the uniform parameter struct, in order: all are 4 bytes wide.
     pub params: &'static [(&'static str, Scalar)],
+    /// What a device must have for it.
+    pub needs: Needs,
     /// The same computation on the CPU.
     pub twin: Twin,
+}
+
+/// What a kernel asks of a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Needs {
+    /// What WebGPU promises: the shader can be said in every language.
+    #[default]
+    Nothing,
+    /// Products of 16x16 matrices by a subgroup, and halves as a type.
+    Matrices16,
+    /// The same of 8x8 matrices.
+    Matrices8,
+}
+
+impl Needs {
+    /// What naga's validator lets pass.
+    pub fn capabilities(self) -> naga::valid::Capabilities {
+        use naga::valid::Capabilities;
+        // `pack2x16float` and its inverse, which every device has that conforms to WebGPU.
+        let promised = Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+        match self {
+            Needs::Nothing => promised,
+            Needs::Matrices16 | Needs::Matrices8 => {
+                promised | Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX
+            }
+        }
+    }
+
+    /// Why a shader with these needs is not said in a language; `None` where it is.
+    pub fn excused(self, language: &str) -> Option<&'static str> {
+        match (self, language) {
+            (Needs::Nothing, _) | (_, "SPIR-V") | (Needs::Matrices8, "MSL") => None,
+            (Needs::Matrices16, "MSL") => Some("Metal multiplies 8x8 matrices only"),
+            (_, "HLSL") => Some("Direct3D 12 has no such matrices that naga could write"),
+            _ => Some("OpenGL has neither halves nor such matrices"),
+        }
+    }
 }
 
 /// A kernel's CPU twin in both precisions: f32 to work with, f64 as the oracle of the tests.
@@ -92,6 +132,7 @@ macro_rules! kernel {
             source: include_str!(concat!("../../shaders/", $name, ".wgsl")),
             bindings: &[$($binding),+],
             params: $params::FIELDS,
+            needs: $crate::kernel::Needs::Nothing,
             twin: $crate::kernel::Twin { f32: $twin::<f32>, f64: $twin::<f64> },
         }
     };
@@ -318,7 +359,7 @@ fn reflect(kernel: &Kernel) -> Result<Reflection> {
     let fail = |what: String| Error::Kernel { kernel: kernel.name.into(), what };
     let module = naga::front::wgsl::parse_str(kernel.source)
         .map_err(|error| fail(format!("does not parse: {}", error.emit_to_string(kernel.source))))?;
-    let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), naga::valid::Capabilities::empty())
+    let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), kernel.needs.capabilities())
         .validate(&module)
         .map_err(|error| fail(format!("does not validate: {}", error.emit_to_string(kernel.source))))?;
 

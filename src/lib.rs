@@ -55,6 +55,7 @@ pub mod picture;
 pub mod profile;
 pub mod recording;
 pub mod transfer;
+pub mod tune;
 pub mod weights;
 
 pub use wgpu;

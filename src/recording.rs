@@ -14,7 +14,7 @@ use bytemuck::Pod;
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Kernel, Scalar};
 
-pub use choices::{Block, Choices, Convolution, Geometry, Method, Pass, Rule};
+pub use choices::{Block, Choices, Convolution, Geometry, Matrices, Method, Pass, Rule};
 pub(crate) use faults::Fate;
 #[doc(hidden)]
 pub use faults::Faults;
@@ -24,7 +24,8 @@ pub use faults::Faults;
 pub struct BufferId(pub(crate) u32);
 
 impl BufferId {
-    pub(crate) fn index(self) -> usize {
+    /// Its place in the table.
+    pub fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -91,6 +92,11 @@ impl BufferTable {
     /// One buffer.
     pub fn info(&self, buffer: BufferId) -> &BufferInfo {
         &self.infos[buffer.index()]
+    }
+
+    /// The first buffer with a label.
+    pub fn find(&self, label: &str) -> Option<BufferId> {
+        (0..).zip(&self.infos).find(|(_, info)| info.label == label).map(|(at, _)| BufferId(at))
     }
 
     /// Bytes of all buffers.
@@ -364,6 +370,8 @@ pub struct Submissions {
     pub longest_of_many: Duration,
     /// Of the last thousand.
     pub median: Duration,
+    /// What the host took to plan, encode and submit all of them, waiting left out.
+    pub host: Duration,
 }
 
 /// What the times of single launches are taken with.

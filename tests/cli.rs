@@ -39,6 +39,8 @@ mod store;
 mod styles;
 #[path = "cli/survival.rs"]
 mod survival;
+#[path = "cli/tune.rs"]
+mod tune;
 #[path = "weights/writer.rs"]
 #[allow(dead_code, reason = "written for the tests of the reader")]
 mod writer;

@@ -19,13 +19,19 @@ mod common;
 
 use std::path::Path;
 
-use common::{gpu, layers, relative_error, shared};
+use common::{gpu, layers, relative_error, shared, skip};
 use impasto::cpu::{Cpu, CpuOracle};
 use impasto::net::plan::Pooling;
 use impasto::picture::{Picture, read_npy};
 use impasto::recording::Backend;
-use impasto::transfer::{Adam, AdamForm, Config, Convolution, Init, Orientation, Report, Size, StyleTransfer, presets};
+use impasto::transfer::{
+    Adam, AdamForm, Config, Convolution, Init, Orientation, Precision, Report, Size, StyleTransfer, presets,
+};
 use impasto::weights::{Weights, load};
+
+/// Bar of the first gradient of halves: 1e-3 from noise, 2e-2 from a photo, where the ReLU and the windows of one unit in some
+/// thousands go the other way.
+const HALVES: f64 = 0.05;
 
 struct Golden {
     name: &'static str,
@@ -36,8 +42,10 @@ struct Golden {
     terms: [f64; 2],
     /// Bar of the first gradient, and of the gradient without its worst 1 % of pixels.
     gradient: [f64; 2],
-    /// The final pictures agree to 1/255 on 99.9 % of values.
-    final_picture: bool,
+    /// Bar of the first losses.
+    first: f64,
+    /// The final pictures agree to so many 255ths on that share of values.
+    final_picture: Option<[f64; 2]>,
 }
 
 fn article(shared: &Path, noise: bool) -> Golden {
@@ -54,7 +62,8 @@ fn article(shared: &Path, noise: bool) -> Golden {
         config,
         terms: if noise { [1e-4, 1e-4] } else { [1e-3, 5e-3] },
         gradient: if noise { [1e-4, 1e-6] } else { [1e-3, 1e-5] },
-        final_picture: noise,
+        first: 1e-5,
+        final_picture: noise.then_some([1.0, 0.999]),
     }
 }
 
@@ -62,8 +71,16 @@ impl Golden {
     /// Bars for a convolution by Winograd's transforms.
     fn winograd(self) -> Golden {
         let ties = self.name == "article_content";
-        let terms = if self.final_picture { [1e-4, 1e-4] } else { [3e-3, 1e-2] };
+        let terms = if self.final_picture.is_some() { [1e-4, 1e-4] } else { [3e-3, 1e-2] };
         Golden { gradient: if ties { [0.1, 0.1] } else { [1e-3, 1e-3] }, terms, ..self }
+    }
+
+    /// Bars for maps of halves.
+    fn halves(mut self) -> Golden {
+        let noise = self.final_picture.is_some();
+        self.config.precision = Precision::F16;
+        let (terms, first) = if noise { ([1e-3; 2], 1e-4) } else { ([1e-2; 2], 1e-4) };
+        Golden { terms, gradient: [HALVES; 2], first, final_picture: noise.then_some([2.0, 0.99]), ..self }
     }
 }
 
@@ -90,7 +107,8 @@ fn odd(pooling: Pooling) -> Golden {
         },
         terms: [1e-3, 5e-3],
         gradient: if average { [1e-5, 1e-5] } else { [1e-3, 1e-5] },
-        final_picture: false,
+        first: 1e-5,
+        final_picture: None,
     }
 }
 
@@ -137,7 +155,7 @@ fn follow(backend: &dyn Backend, shared: &Path, golden: Golden, iterations: usiz
         let error = term_error(&report, reference);
         if report.iteration == 0 {
             assert_eq!(report.terms().count() + 2, reference.as_object().unwrap().len(), "terms missing");
-            assert!(error <= 1e-5, "{}: iteration 0 differs by {error:.2e}", golden.name);
+            assert!(error <= golden.first, "{}: iteration 0 differs by {error:.2e}", golden.name);
             let (gradient, expected) = (job.gradient().unwrap(), npy("grad0"));
             let errors = [relative_error(&gradient, &expected), trimmed_error(&gradient, &expected)];
             println!(
@@ -153,14 +171,14 @@ fn follow(backend: &dyn Backend, shared: &Path, golden: Golden, iterations: usiz
         assert!(error <= bar, "{}: iteration {} differs by {error:.2e}", golden.name, report.iteration);
     }
     println!("{}: terms over 5 iterations {:.2e}, up to {iterations} {:.2e}", golden.name, worst[0], worst[1]);
-    if iterations >= log.len() && golden.final_picture {
+    if let Some([distance, bar]) = golden.final_picture.filter(|_| iterations >= log.len()) {
         let picture = job.image().unwrap().rgb;
         let expected = npy("final");
         let near = picture.iter().zip(&expected).enumerate();
-        let near = near.filter(|(i, (a, b))| (*a - mean[i % 3] - *b).abs() <= 1.0).count();
+        let near = near.filter(|(i, (a, b))| f64::from((*a - mean[i % 3] - *b).abs()) <= distance).count();
         let share = near as f64 / expected.len() as f64;
-        println!("{}: final picture within 1/255 on {:.3} %", golden.name, 100.0 * share);
-        assert!(share >= 0.999, "{}: only {share} of the final values agree", golden.name);
+        println!("{}: final picture within {distance}/255 on {:.3} %", golden.name, 100.0 * share);
+        assert!(share >= bar, "{}: only {share} of the final values agree", golden.name);
     }
 }
 
@@ -190,6 +208,20 @@ fn on_gpu_transformed(test: &str, golden: impl Fn(&Path) -> Golden) {
         let mut golden = golden(&shared).winograd();
         golden.config.convolution = Convolution::Winograd;
         follow(&gpu, &shared, golden, iterations(2));
+    }
+}
+
+/// A software renderer takes up to a minute for an iteration: one run on it has to do.
+fn of_halves(test: &str, golden: impl Fn(&Path) -> Golden) {
+    let Some(shared) = shared(test) else { return };
+    follow(&Cpu, &shared, golden(&shared).halves(), iterations(40));
+    let Some(gpu) = gpu(test) else { return };
+    let (mut golden, software) = (golden(&shared).halves(), gpu.name().contains("software"));
+    // Matrix units take filters that are halves, too.
+    golden.first = if gpu.matrices().is_some() { 1e-3 } else { golden.first };
+    match software && golden.final_picture.is_none() {
+        true => skip(test, "too slow on a software renderer"),
+        false => follow(&gpu, &shared, golden, iterations(if software { 1 } else { 40 })),
     }
 }
 
@@ -251,6 +283,22 @@ fn an_odd_size_with_max_pooling_by_transforms_on_a_gpu() {
 #[test]
 fn an_odd_size_with_average_pooling_by_transforms_on_a_gpu() {
     on_gpu_transformed("odd_avg, transforms", |_| odd(Pooling::Average));
+}
+
+#[test]
+fn the_article_from_noise_by_halves_on_both_engines() {
+    of_halves("article_noise, halves", |shared| article(shared, true));
+}
+
+#[test]
+fn the_article_from_content_by_halves_on_both_engines() {
+    of_halves("article_content, halves", |shared| article(shared, false));
+}
+
+#[test]
+fn odd_sizes_by_halves_on_both_engines() {
+    of_halves("odd_max, halves", |_| odd(Pooling::Max));
+    of_halves("odd_avg, halves", |_| odd(Pooling::Average));
 }
 
 #[test]

@@ -16,8 +16,26 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("net", &["error", "kernel", "recording", "ops", "weights"]),
     ("picture", &["error"]),
     ("profile", &["error", "kernel", "recording", "ops"]),
+    // `gpu` for what it is a choice for.
+    ("tune", &["error", "kernel", "recording", "gpu", "ops", "net"]),
     ("transfer", &["error", "kernel", "recording", "ops", "weights", "net", "picture"]),
-    ("cli", &["error", "kernel", "recording", "cpu", "gpu", "ops", "weights", "net", "picture", "profile", "transfer"]),
+    (
+        "cli",
+        &[
+            "error",
+            "kernel",
+            "recording",
+            "cpu",
+            "gpu",
+            "ops",
+            "weights",
+            "net",
+            "picture",
+            "profile",
+            "tune",
+            "transfer",
+        ],
+    ),
 ];
 
 /// Words that only one part of the house may say, and the modules that may.

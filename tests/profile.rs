@@ -1,5 +1,5 @@
 //! Profiles: a row for each command, the same results as a plain run, files that can be read again.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod common;
 
@@ -10,8 +10,8 @@ use impasto::cpu::Cpu;
 use impasto::error::Error;
 use impasto::kernel::Scalar;
 use impasto::net::plan::Pooling;
-use impasto::profile::{KERNELS, Load, Profile, Roofs, Shape, alone, measure, roofs};
-use impasto::recording::{Backend, Clock, Command, Purpose};
+use impasto::profile::{KERNELS, Load, Profile, Roofs, Shape, alone, measure, measure_variants, roofs, variants};
+use impasto::recording::{Backend, Block, BufferTable, Clock, Command, Matrices, Purpose, Recording};
 use impasto::transfer::{Config, Plan, Size, StyleTransfer};
 use impasto::weights::builtin::builtin;
 
@@ -114,6 +114,36 @@ fn every_kernel_that_runs_alone_does() {
     }
 }
 
+/// Blocks, Winograd's transforms, halves, and matrix units where the channels suit them.
+#[test]
+fn a_convolution_is_measured_in_every_way_there_is() {
+    let units = Some(Matrices { edge: 16, subgroup: 32 });
+    for kernel in ["conv3x3", "conv3x3_backward"] {
+        for (shape, units, ways) in [("9x7x64x64", units, 19), ("9x7x64x64", None, 18), ("9x7x4x64", units, 18)] {
+            let shape: Shape = shape.parse().unwrap();
+            let all = variants(kernel, shape, units).unwrap();
+            let mut names: Vec<&str> = all.iter().map(|variant| variant.name.as_str()).collect();
+            assert_eq!(names.contains(&"f16 cooperative 16x16 by 32"), ways == 19, "{names:?}");
+            for block in Block::ALL {
+                for way in ["direct", "winograd", "f16 direct"] {
+                    assert!(names.contains(&format!("{way} {block}").as_str()), "{way} {block}: {names:?}");
+                }
+            }
+            let (profile, failed) = measure_variants(&Cpu, kernel, &all, 1, ROOFS).unwrap();
+            assert!(failed.is_empty(), "{failed:?}");
+            let rows: Vec<&str> = profile.rows.iter().map(|row| row.label.as_str()).collect();
+            assert_eq!(rows, names);
+            let flops = 2 * 9 * 63 * (shape.inputs * shape.outputs) as u64;
+            assert!(profile.rows.iter().all(|row| row.flops == flops && row.median > 0.0), "{:?}", profile.rows);
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), ways);
+        }
+    }
+    let alone = variants("gram", "9x7x64".parse().unwrap(), units).unwrap();
+    assert_eq!((alone.len(), alone[0].name.as_str()), (1, "gram"));
+}
+
 #[test]
 fn the_roofs_are_above_nothing() {
     let Roofs { flops, bytes } = roofs(&Cpu).unwrap();
@@ -134,18 +164,73 @@ fn a_profile_can_be_kept_and_its_trace_opened() {
         let refused = Profile::from_json(broken, Path::new("broken.json")).unwrap_err();
         assert!(refused.to_string().contains("broken.json is not a profile"), "{refused}");
     }
-    // The Trace Event Format: an object with traceEvents; complete events have name, ph, ts, dur, pid and tid.
+}
+
+/// What Perfetto and chrome://tracing need of a trace (the Trace Event Format), and what this one says beyond it.
+#[test]
+fn a_trace_has_the_format_s_fields_and_its_launches_lie_one_after_the_other_in_the_iteration() {
+    let plan = plan(None);
+    let profile = measure(&Cpu, Load { buffers: &plan.buffers, recording: &plan.step }, 2, ROOFS).unwrap();
     let trace = profile.to_trace();
+    assert!(["ms", "ns"].contains(&trace["displayTimeUnit"].as_str().unwrap()));
     let events = trace["traceEvents"].as_array().unwrap();
-    let complete: Vec<_> = events.iter().filter(|event| event["ph"] == "X").collect();
-    assert_eq!(complete.len(), profile.rows.len());
-    let mut end = 0.0;
-    for event in &complete {
-        let [begin, took] = ["ts", "dur"].map(|key| event[key].as_f64().unwrap());
-        assert!(begin >= end - 1e-6 && took >= 0.0, "events overlap: {event}");
+    for event in events {
         assert!(event["name"].is_string() && event["pid"].is_u64() && event["tid"].is_u64(), "{event}");
-        end = begin + took;
+        let fields: &[&str] = match event["ph"].as_str().unwrap() {
+            // A complete event.
+            "X" => &["cat", "ts", "dur", "args"],
+            "M" => &["args"],
+            other => panic!("an event of kind {other}"),
+        };
+        assert!(fields.iter().all(|field| !event[field].is_null()), "{event} lacks one of {fields:?}");
+        if event["ph"] == "X" {
+            let [begin, took] = ["ts", "dur"].map(|field| event[field].as_f64().unwrap());
+            assert!(begin >= 0.0 && took >= 0.0 && event["cat"].is_string(), "{event}");
+        }
+    }
+    for name in ["process_name", "thread_name"] {
+        assert!(
+            events.iter().any(|event| event["ph"] == "M" && event["name"] == name && event["args"]["name"].is_string())
+        );
+    }
+    let complete: Vec<_> = events.iter().filter(|event| event["ph"] == "X").collect();
+    let [outer, launches @ ..] = complete.as_slice() else { panic!("no events") };
+    assert_eq!((outer["name"].as_str(), launches.len()), (Some("iteration"), profile.rows.len()));
+    let span = |event: &serde_json::Value| {
+        let [begin, took] = ["ts", "dur"].map(|field| event[field].as_f64().unwrap());
+        (begin, begin + took)
+    };
+    let (mut end, last) = span(outer);
+    for (event, row) in launches.iter().zip(&profile.rows) {
+        let (begin, after) = span(event);
+        assert!(begin >= end - 1e-6, "{event} begins before the one before it ends");
+        assert!(after <= last + 1e-6, "{event} ends after the iteration");
+        assert_eq!(event["name"], format!("{} {}", row.kernel, row.label));
+        assert_eq!((&event["cat"], &event["args"]["flops"]), (&row.kernel.clone().into(), &row.flops.into()));
+        end = after;
     }
     assert!((end - 1e6 * profile.seconds()).abs() < 1.0, "microseconds");
-    assert!(events.iter().any(|event| event["ph"] == "M" && event["name"] == "process_name"));
+}
+
+/// wgpu's own clears stand outside passes, so the engine has a kernel for them.
+#[test]
+fn a_clear_on_a_gpu_reaches_the_last_word_and_no_other_buffer() {
+    let Some(gpu) = gpu("clear") else { return };
+    // Below and above a workgroup, and more than a grid of them has threads.
+    for len in [1, 255, 257, 4096, 256 * 65_535 + 3] {
+        let mut table = BufferTable::default();
+        let [cleared, kept] = ["cleared", "kept"].map(|label| table.tensor(label, Scalar::U32, &[len], Purpose::Tile));
+        let mut recording = Recording::new("test");
+        recording.clear(cleared.buffer);
+        let mut engine = gpu.engine().unwrap();
+        engine.allocate(&table).unwrap();
+        for tensor in [&cleared, &kept] {
+            engine.write_words(tensor.buffer, &vec![7; len]).unwrap();
+        }
+        let program = engine.prepare(&recording).unwrap();
+        engine.run(program, 1).unwrap();
+        let [cleared, kept] = [cleared, kept].map(|tensor| engine.read_words(tensor.buffer).unwrap());
+        assert!(cleared.iter().all(|word| *word == 0) && cleared.len() == len, "{len} words");
+        assert!(kept.iter().all(|word| *word == 7), "{len} words beside them");
+    }
 }

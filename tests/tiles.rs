@@ -11,6 +11,7 @@ use impasto::error::Result;
 use impasto::kernel::Scalar;
 use impasto::net::bands::Bands;
 use impasto::net::edge::Edge;
+use impasto::net::maps::{Precision, Scaling};
 use impasto::net::plan::{Network, Pooling, TapTerm, Workspace};
 use impasto::net::tiles::{Region, grid, tiles};
 use impasto::net::vgg19::Tap;
@@ -205,8 +206,10 @@ impl TapTerm for Squares {
 /// Loss and gradient of [`Squares`] with tiles of 32 pixels, or none, and whatever radius.
 fn squares(backend: &dyn Backend, tap: Tap, tile: Option<usize>, radius: usize, grid: usize) -> (f32, Vec<f32>) {
     let (height, width) = (61, 67);
-    let (mut work, choices) = (Workspace::default(), backend.choices());
-    let network = Network::new(&mut work, &WEIGHTS, tap.conv() + 1, Pooling::Max, (&choices, [height, width])).unwrap();
+    let (mut work, choices, precision) = (Workspace::default(), backend.choices(), Precision::F32);
+    let network =
+        Network::new(&mut work, &WEIGHTS, tap.conv() + 1, (Pooling::Max, precision), (&choices, [height, width]))
+            .unwrap();
     let mut tensor = |shape: &[usize]| work.table.tensor("test", Scalar::F32, shape, Purpose::Image);
     let (image, d_image, losses) = (tensor(&[height, width, 4]), tensor(&[height, width, 4]), tensor(&[1]));
     let step = 1 << tap.level();
@@ -218,7 +221,7 @@ fn squares(backend: &dyn Backend, tap: Tap, tile: Option<usize>, radius: usize, 
     network.record_gradient(&mut work, &mut recording, pictures, &tiles, &[&term], None).unwrap();
     let mut engine = backend.engine().unwrap();
     engine.allocate(&work.table).unwrap();
-    network.upload(engine.as_mut(), &WEIGHTS).unwrap();
+    network.upload(engine.as_mut(), &WEIGHTS, &Scaling::default()).unwrap();
     engine.write(image.buffer, &noise(4, image.len()).iter().map(|v| 100.0 * v).collect::<Vec<_>>()).unwrap();
     let program = engine.prepare(&recording).unwrap();
     engine.run(program, 1).unwrap();

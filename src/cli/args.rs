@@ -11,9 +11,13 @@ use impasto::transfer::{Config, Init, Size};
 
 use super::batch::BatchOptions;
 use super::checkpoint::CheckpointOptions;
+use super::device::Tuning;
 use super::grid::Grid;
 use super::idle::hidden;
-use super::names::{ConvolutionName, EdgeName, OrientationName, PoolingName, StyleLossName, TotalVariationName};
+use super::names::{
+    ConvolutionName, EdgeName, Iterations, OrientationName, PoolingName, PrecisionName, StyleLossName,
+    TotalVariationName,
+};
 use super::optimizer::OptimizerOptions;
 use super::pictures::PictureOptions;
 use super::plan::{PlanArguments, parse_memory};
@@ -21,6 +25,7 @@ use super::profile::ProfileArguments;
 use super::record::Rerun;
 use super::shaders::Shaders;
 use super::styles::StyleOptions;
+use super::tune::Tune;
 use super::weights::Weights;
 
 /// Neural style transfer on any GPU, or on none.
@@ -52,6 +57,8 @@ pub(crate) enum Command {
     Profile(ProfileArguments),
     /// List the kernels, or show one as WGSL, SPIR-V, MSL, HLSL or GLSL
     Shaders(Shaders),
+    /// Check and time the kernels on a GPU, and keep what is fastest for later runs
+    Tune(Tune),
     /// List adapters and say which one `auto` takes
     Devices,
     /// List the presets
@@ -120,6 +127,9 @@ pub(crate) struct Options {
     /// `auto` (discrete, then integrated GPU, then the CPU engine), `cpu`, `gpu` (any, software too), a name, or an index
     #[arg(long, default_value = "auto")]
     pub(crate) device: String,
+    /// Take the kernels that are supposed to suit the GPU, and time none on it (so does IMPASTO_NO_TUNE=1)
+    #[arg(long)]
+    pub(crate) no_tune: bool,
     /// Threads of the CPU engine; one per core if not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), allow_negative_numbers = true)]
     pub(crate) threads: Option<u16>,
@@ -144,9 +154,9 @@ pub(crate) struct Options {
     /// Seed of the noise
     #[arg(long, allow_negative_numbers = true)]
     seed: Option<u64>,
-    /// Number of iterations at each scale
-    #[arg(long, short = 'n', allow_negative_numbers = true)]
-    iterations: Option<u32>,
+    /// Number of iterations at each scale; of two, as in `1000,500`, the first is for the first scale
+    #[arg(long, short = 'n', value_name = "N|FIRST,N", allow_negative_numbers = true)]
+    iterations: Option<Iterations>,
     /// Number of iterations at the first scale, if it is to differ
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     first_iterations: Option<u32>,
@@ -192,8 +202,13 @@ pub(crate) struct Options {
     /// Orientation of the kernels: as trained, or transposed as the article loads them
     #[arg(long)]
     kernel_orientation: Option<OrientationName>,
+    /// What is stored between convolutions: `f32`; `f16`, which takes about half the memory and gives nearly the same
+    /// result; `auto`, which is f32 so far
+    #[arg(long)]
+    precision: Option<PrecisionName>,
     /// How convolutions are computed: `auto` (what suits the device), `direct` (on a GPU the closest rounding), `winograd`
-    /// (a quarter of the multiplications, where there are 64 channels or more); the CPU engine is fastest with `auto`
+    /// (a quarter of the multiplications, where there are 64 channels or more; not with --precision f16); the CPU engine is
+    /// fastest with `auto`
     #[arg(long)]
     convolution: Option<ConvolutionName>,
     /// Edge of the tiles in pixels, or `auto`: the whole picture if the memory holds it, else the largest tiles that do;
@@ -315,6 +330,16 @@ impl Options {
         })
     }
 
+    /// Whether kernels are chosen by what was measured.
+    pub(crate) fn tuning(&self) -> Tuning {
+        match () {
+            // A test's fault is for the job.
+            () if self.no_tune || self.fail_allocation > 0 => Tuning::Not,
+            () if self.dump_plan => Tuning::Kept,
+            () => Tuning::Now { quiet: self.quiet },
+        }
+    }
+
     /// The files that the options name for reading.
     pub(crate) fn input_files(&self) -> impl Iterator<Item = &Path> {
         let weights = Some(&self.weights).filter(|text| is_file(text, &["builtin", "auto", "vgg19"]));
@@ -351,11 +376,10 @@ impl Options {
         put(&mut config.size, &self.size);
         put(&mut config.init_noise, &self.init_noise);
         put(&mut config.seed, &self.seed);
-        if self.iterations.is_some() {
+        if let Some(iterations) = self.iterations {
             // One number that a user gives is the number for every scale.
-            config.first_iterations = None;
+            (config.first_iterations, config.iterations) = iterations.beside(self.first_iterations)?;
         }
-        put(&mut config.iterations, &self.iterations);
         put(&mut config.first_iterations, &self.first_iterations.map(Some));
         put(&mut config.min_scale, &self.min_scale.map(|side| side.0));
         put(&mut config.scale_factor, &self.scale_factor);
@@ -372,6 +396,7 @@ impl Options {
         put(&mut config.tv, &self.tv.map(Into::into));
         put(&mut config.pooling, &self.pooling.map(Into::into));
         put(&mut config.edge, &self.edge.map(Into::into));
+        put(&mut config.precision, &self.precision.map(Into::into));
         put(&mut config.convolution, &self.convolution.map(Into::into));
         put(&mut config.pooling_scale, &self.pooling_scale);
         put(&mut config.orientation, &self.kernel_orientation.map(Into::into));

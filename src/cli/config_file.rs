@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use super::args::{self, Arguments, Options};
 use super::idle;
 use super::names::{
-    AdamFormName, ConvolutionName, EdgeName, OptimizerName, OrientationName, PoolingName, StyleLossName,
+    AdamFormName, ConvolutionName, EdgeName, OptimizerName, OrientationName, PoolingName, PrecisionName, StyleLossName,
     TotalVariationName, typed,
 };
 
@@ -227,6 +227,7 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
         pooling,
         edge,
         pooling_scale,
+        precision,
         convolution,
         iterations,
         first_iterations,
@@ -324,6 +325,7 @@ fn settings(config: &Config) -> Vec<(&'static str, String)> {
     lines.push(("seed", seed.to_string()));
     lines.extend(mean.map(|[r, g, b]| ("mean", format!("[{r}, {g}, {b}]"))));
     lines.push(("kernel-orientation", quoted(typed(OrientationName::from(*orientation)))));
+    lines.push(("precision", quoted(typed(PrecisionName::from(*precision)))));
     lines.push(("convolution", quoted(typed(ConvolutionName::from(*convolution)))));
     lines.push(("tile", tile.map_or(quoted("auto".into()), |edge| edge.to_string())));
     lines.extend(memory.map(|bytes| ("memory", bytes.to_string())));

@@ -26,12 +26,13 @@ use super::{Outcome, line, note, one_line};
 /// Values that an axis has at most.
 const LONGEST: usize = 100;
 /// Options that a picture does not show.
-const NO_SETTING: [&str; 16] = [
+const NO_SETTING: [&str; 17] = [
     "quality",
     "bit-depth",
     "max-pixels",
     "offline",
     "device",
+    "no-tune",
     "threads",
     "save-every",
     "print-every",

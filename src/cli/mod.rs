@@ -27,6 +27,7 @@ mod saver;
 mod shaders;
 mod styles;
 mod stylize;
+mod tune;
 mod weights;
 mod workshop;
 
@@ -92,6 +93,7 @@ fn dispatch(command: &args::Command) -> Result<Outcome> {
         args::Command::Plan(plan) => plan::run(plan),
         args::Command::Profile(profile) => profile::run(profile),
         args::Command::Shaders(shaders) => shaders::run(shaders),
+        args::Command::Tune(tune) => tune::run(tune),
         args::Command::Devices => {
             info::devices();
             Ok(Outcome::Done)

@@ -10,6 +10,7 @@ use impasto::transfer::presets::DEFAULT;
 use impasto::transfer::{Plan, calibrate};
 
 use super::args::Options;
+use super::device::Tuning;
 use super::weights::{Wish, resolve};
 use super::{Outcome, device, note, one_line, out, styles};
 
@@ -47,7 +48,9 @@ pub(crate) fn run(arguments: &PlanArguments) -> Result<Outcome> {
         quiet: options.quiet,
     };
     let Some(weights) = resolve(&wish)? else { return Ok(Outcome::Interrupted) };
-    let (backend, why) = device::open(&options.device, Faults::default())?;
+    // Nothing of the job is run on the device.
+    let tuning = if options.no_tune { Tuning::Not } else { Tuning::Kept };
+    let (backend, why) = device::open(&options.device, Faults::default(), tuning)?;
     let plans = inputs.plan_on(backend.as_ref(), &weights, &config)?;
     if !options.quiet {
         note!("weights: {}", one_line(&weights.source));

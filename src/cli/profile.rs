@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use impasto::error::{Error, Result};
+use impasto::net::check::checked;
+use impasto::net::maps::Precision;
 use impasto::picture::{Picture, write_file};
-use impasto::profile::{KERNELS, Load, Profile, Roofs, Shape, Total, alone, measure, roofs};
+use impasto::profile::{
+    KERNELS, Load, Profile, Roofs, Shape, Total, alone, measure, measure_variants, roofs, variants,
+};
 use impasto::recording::{Backend, Faults};
 use impasto::transfer::Config;
 use impasto::transfer::presets::DEFAULT;
@@ -38,7 +42,7 @@ pub(crate) struct ProfileArguments {
     /// Compare two profiles written with --json instead of measuring
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
     compare: Vec<PathBuf>,
-    /// One kernel by itself, at --shape
+    /// One kernel by itself, at --shape, in every way there is to run it
     #[arg(long, value_name = "NAME", requires = "shape")]
     kernel: Option<String>,
     /// Shape for --kernel: HxWxC or HxWxCIxCO, e.g. 56x56x256x256
@@ -86,25 +90,33 @@ pub(crate) fn run(arguments: &ProfileArguments) -> Result<Outcome> {
             .ok_or_else(|| Error::Kernel { kernel: "profile".into(), what: "nothing to run".into() })
     };
     let config = options.configure((options.preset(DEFAULT)?.config)())?;
-    let (backend, why) = device::open(&options.device, Faults::default())?;
+    let (backend, why) = device::open(&options.device, Faults::default(), options.tuning())?;
     if !options.quiet {
         note!("device: {} ({})", backend.engine()?.describe(), one_line(&why));
     }
-    let (buffers, recording, title) = match (&arguments.kernel, arguments.shape) {
+    let roofs = roofs(backend.as_ref())?;
+    let (profile, title) = match (&arguments.kernel, arguments.shape) {
         (Some(kernel), Some(shape)) => {
-            let (buffers, recording) = alone(kernel, shape)?;
-            (buffers, recording, kernel.clone())
+            // Matrix units that give something else would only look fast.
+            let (choices, _) = checked(backend.as_ref(), backend.choices(), Precision::F16);
+            let all = variants(kernel, shape, choices.matrices())?;
+            let Shape { height, width, inputs, outputs } = shape;
+            let title = format!("{kernel} at {height}x{width}x{inputs}x{outputs}");
+            let (profile, failed) = measure_variants(backend.as_ref(), kernel, &all, arguments.repeat, roofs)?;
+            for (name, error) in failed {
+                note!("note: {name} fails: {}", one_line(&error.to_string()));
+            }
+            (profile, title)
         }
         _ => {
             let plan = plan(backend.as_ref(), &config)?;
             let tiles = if plan.tiles > 1 { format!(", {} tiles", plan.tiles) } else { String::new() };
             let title = format!("one iteration at {}x{}{tiles}", plan.scale.width, plan.scale.height);
-            (plan.buffers, plan.step, title)
+            let load = Load { buffers: &plan.buffers, recording: &plan.step };
+            (measure(backend.as_ref(), load, arguments.repeat, roofs)?, title)
         }
     };
-    let load = Load { buffers: &buffers, recording: &recording };
-    let profile = measure(backend.as_ref(), load, arguments.repeat, roofs(backend.as_ref())?)?;
-    print(&profile, &title, arguments.repeat);
+    print(&profile, &title, arguments.repeat, arguments.kernel.is_none());
     for (path, value) in [(&arguments.json, profile.to_json()), (&arguments.trace, profile.to_trace())] {
         if let Some(path) = path {
             write_file(path, format!("{value:#}\n").as_bytes(), options.overwrite)?;
@@ -123,7 +135,7 @@ fn read(path: &Path) -> Result<Profile> {
     Profile::from_json(&text, path)
 }
 
-fn print(profile: &Profile, title: &str, repeat: u32) {
+fn print(profile: &Profile, title: &str, repeat: u32, whole: bool) {
     let Roofs { flops, bytes } = profile.roofs;
     out!("{title}; medians of {repeat}; clock: {}", profile.clock_name());
     out!("roofs: {:.1} GFLOP/s multiply-add, {:.1} GB/s copy", flops * 1e-9, bytes * 1e-9);
@@ -152,13 +164,18 @@ fn print(profile: &Profile, title: &str, repeat: u32) {
             100.0 * row.share(&profile.roofs)
         );
     }
-    if profile.rows.len() > 1 {
+    if whole {
         totals("by kernel", &profile.by_kernel(), profile.seconds());
         totals("by label", &profile.by_label(), profile.seconds());
     }
     if profile.device.starts_with("CPU engine") {
         // Winograd's convolutions do with fewer.
         out!("operations are those of a direct convolution: rates may exceed the roof");
+    } else if !whole && profile.rows.len() > 1 {
+        out!("operations are those of {title}, whatever a variant does with: rates may exceed the roof");
+    }
+    if !whole {
+        return;
     }
     let (sum, whole) = (profile.seconds() * 1e3, profile.whole * 1e3);
     out!("rows {sum:.3} ms, the whole on the host's clock {whole:.3} ms: {:.1} %", 100.0 * profile.explained());

@@ -156,6 +156,7 @@ struct Found {
     device: String,
     /// How its scales were cut up; none in what older versions wrote.
     ways: Vec<Way>,
+    kernels: Option<String>,
     version: String,
     settings: Map<String, Value>,
 }
@@ -180,6 +181,7 @@ fn read(path: &Path) -> Result<Found> {
                 Some(ways) => texts(ways)?.iter().map(|way| way.parse().ok()).collect::<Option<_>>()?,
                 None => Vec::new(),
             },
+            kernels: value["kernels"].as_str().map(String::from),
             version: value["version"].as_str()?.into(),
             settings: value["settings"].as_object()?.clone(),
         })
@@ -252,7 +254,8 @@ pub(crate) fn run(arguments: &Rerun) -> Result<Outcome> {
         }
     }
     job.config.ways = found.ways;
-    job.repeats = Some(Repeats { iterations: found.iterations, weights: found.weights, device: found.device });
+    let Found { iterations, weights, device, kernels, .. } = found;
+    job.repeats = Some(Repeats { iterations, weights, device, kernels });
     job.record.arguments = found.arguments;
     if !arguments.quiet && found.version != env!("CARGO_PKG_VERSION") {
         note!("note: made by impasto {}; its bits may be others", one_line(&found.version));

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use clap::{Args, ValueEnum};
 use impasto::error::{Error, Result};
-use impasto::kernel::translate::{Language, registers, resolved, spirv, text, workgroup};
+use impasto::kernel::registers::registers;
+use impasto::kernel::translate::{Language, resolved, spirv, text, workgroup};
 use impasto::kernel::{Kernel, Scalar};
 use impasto::ops::KERNELS;
 use impasto::picture::write_file;
@@ -164,12 +165,12 @@ fn list() -> Result<Outcome> {
         out!(
             "{:24} {threads:>7} {memory:>7}B {:>9} {:>8}  {languages:16} {}",
             kernel.name,
-            registers(&module),
+            registers(&module, &info),
             intensity(kernel.name).map_or("-".into(), |ratio| format!("{ratio:.2}")),
             bindings.collect::<Vec<_>>().join(" ")
         );
     }
-    out!("threads and memory of a workgroup; registers: scalars of local variables, a lower bound for a thread;");
+    out!("threads and memory of a workgroup; registers: estimate of the 32-bit scalars that a thread holds at once;");
     out!(
         "flop/B: operations per byte moved at least, at 56x56 pixels and 256 channels; overrides as the shaders set them"
     );

@@ -69,6 +69,8 @@ pub(crate) struct Repeats {
     pub(crate) weights: String,
     /// Its device, as [`StyleTransfer::device`] had it.
     pub(crate) device: String,
+    /// Digest of its choice of kernels, if it says.
+    pub(crate) kernels: Option<String>,
 }
 
 /// Runs `impasto stylize`.

@@ -34,7 +34,7 @@ impl Workshop {
     pub(crate) fn open(options: &Options, depth: usize, (may_fetch, many): (bool, bool)) -> Result<Option<Workshop>> {
         device::set_threads(options.threads)?;
         let faults = Faults::fail_allocation(options.fail_allocation);
-        let (backend, why) = device::open(&options.device, faults)?;
+        let (backend, why) = device::open(&options.device, faults, options.tuning())?;
         let Some(weights) = network(options, depth, may_fetch)? else { return Ok(None) };
         let (studio, runtime) = (Studio::new(backend, weights), runtime()?);
         let studio = if many { studio } else { studio.without_targets() };
@@ -97,10 +97,14 @@ impl Workshop {
         }
         job.record.add("weights_sha256", network);
         job.record.add("device", transfer.device());
+        let kernels = transfer.kernels();
+        job.record.add("kernels", kernels.clone());
         let resumed = Checkpoints::resume(from, &mut transfer)?;
         self.introduce(job, &mut transfer);
         if let Some(run) = job.repeats.as_ref().filter(|run| !transfer.is_on(&run.device)) {
             job.say(&format!("note: made on {}; the bits of this device may be others", one_line(&run.device)));
+        } else if job.repeats.as_ref().and_then(|run| run.kernels.as_ref()).is_some_and(|was| *was != kernels) {
+            job.say("note: made with another choice of kernels; its last bits may be others");
         }
         if let Some(done) = resumed {
             job.say(&format!("resumed after {done} iterations"));

@@ -76,20 +76,19 @@ impl Way {
 pub(crate) struct Needs {
     /// What is made of the filter and kept.
     pub(crate) derived: usize,
-    /// Scratch memory of a thread: the convolution's, on the way back that of the gated gradient around it, and filters
-    /// that are not kept.
-    pub(crate) scratch: [usize; 3],
+    /// Scratch memory of a thread: the convolution's, that of the gated gradient around it or of a map of halves widened,
+    /// filters that are not kept, and sums that become halves.
+    pub(crate) scratch: [usize; 4],
     /// Threads that take so much at once.
     pub(crate) threads: usize,
 }
 
 impl Needs {
-    /// Of a convolution that reads an `[H, W, Ci]` map; on the way back it gates the map first.
+    /// Of a convolution that reads an `[H, W, Ci]` map; on the way back it gates the map first, and one of halves is widened.
     pub(crate) fn new(
         [height, width]: [usize; 2],
-        inputs: usize,
-        outputs: usize,
-        backward: bool,
+        [inputs, outputs]: [usize; 2],
+        [backward, half]: [bool; 2],
         keeps: bool,
     ) -> Needs {
         let way = Way::of(false, keeps, inputs, outputs);
@@ -108,7 +107,12 @@ impl Needs {
                 Way::Gather => 9 * inputs * outputs,
                 Way::Winograd => winograd::filters_len(inputs, outputs),
             },
-            scratch: [own, if backward { around * width * inputs } else { 0 }, anew],
+            scratch: [
+                own,
+                if backward || half { around * width * inputs } else { 0 },
+                anew,
+                if half { band * width * outputs } else { 0 },
+            ],
             threads: height.div_ceil(rows).min(rayon::current_num_threads()),
         }
     }

@@ -62,13 +62,15 @@ fn needs<'a>(
     keeps: bool,
     seen: &mut HashSet<(&'a str, &'a [usize], BufferId)>,
 ) -> Option<(BufferId, Needs)> {
-    let (filter, backward) = match dispatch.kernel.name {
-        "conv3x3" => (1, false),
-        "conv3x3_backward" => (2, true),
+    let (source, filter, [backward, half]) = match dispatch.kernel.name {
+        "conv3x3" => (0, 1, [false, false]),
+        "conv3x3_backward" => (0, 2, [true, false]),
+        "conv3x3_half" => (2, 0, [false, true]),
+        "conv3x3_half_backward" => (1, 0, [true, true]),
         _ => return None,
     };
-    let (source, weight) = (dispatch.tensors.first()?, dispatch.tensors.get(filter)?);
+    let (source, weight) = (dispatch.tensors.get(source)?, dispatch.tensors.get(filter)?);
     let ([height, width, _], [_, inputs, outputs]) = (&source.shape[..], &weight.shape[..]) else { return None };
     let new = seen.insert((dispatch.kernel.name, &source.shape, weight.buffer));
-    new.then(|| (weight.buffer, Needs::new([*height, *width], *inputs, *outputs, backward, keeps)))
+    new.then(|| (weight.buffer, Needs::new([*height, *width], [*inputs, *outputs], [backward, half], keeps)))
 }

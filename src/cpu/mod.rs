@@ -3,9 +3,9 @@
 /// A function compiled for the best instructions of the processor at hand, and run with those: plain loops over slices
 /// become vector loops. (Closures will not do: what they are called through is not compiled so.)
 macro_rules! vectorized {
-    ($(#[$meta:meta])* fn $name:ident<T>($($argument:ident: $type:ty),+ $(,)?) $body:block) => {
+    ($(#[$meta:meta])* $visibility:vis fn $name:ident<T>($($argument:ident: $type:ty),+ $(,)?) $body:block) => {
         $(#[$meta])*
-        fn $name<'a, T: $crate::kernel::Real>($($argument: $type),+) {
+        $visibility fn $name<'a, T: $crate::kernel::Real>($($argument: $type),+) {
             struct Pass<'a, T> { $($argument: $type,)+ lanes: std::marker::PhantomData<&'a T> }
             impl<'a, T: $crate::kernel::Real> pulp::WithSimd for Pass<'a, T> {
                 type Output = ();

@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::adapters::{enumerate, kind, name, preferred};
 use super::engine::GpuEngine;
+use super::matrices;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
-use crate::recording::{Backend, BufferTable, Choices, Engine, Faults, Recording, Room};
+use crate::recording::{Backend, BufferTable, Choices, Engine, Faults, Matrices, Recording, Room};
 
 /// Bytes that a job takes on a GPU at most where its settings do not say: no API tells how much is free.
 pub const DEFAULT_MEMORY: u64 = 2 << 30;
@@ -15,7 +17,16 @@ pub const DEFAULT_MEMORY: u64 = 2 << 30;
 /// Kernels whose shaders run without checks of their indices and loops: matrix products, whose inner loops pay for them
 /// (580 against 860 GFLOP/s on an M1, by others' measurements). Each one's tests run it both ways.
 #[doc(hidden)]
-pub const UNCHECKED: [&str; 6] = ["conv3x3", "conv3x3_backward", "gram", "gram_backward", "matmul", "winograd_product"];
+pub const UNCHECKED: [&str; 8] = [
+    "conv3x3",
+    "conv3x3_backward",
+    "conv3x3_half",
+    "conv3x3_half_backward",
+    "gram",
+    "gram_backward",
+    "matmul",
+    "winograd_product",
+];
 
 /// Which adapter to take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,30 +57,6 @@ pub struct GpuOptions {
     pub faults: Faults,
 }
 
-/// What `impasto devices` says of an adapter.
-#[derive(Clone, Debug)]
-pub struct AdapterReport {
-    /// Marketing name.
-    pub name: String,
-    /// Vulkan, Metal or DX12.
-    pub backend: String,
-    /// `discrete`, `integrated`, `virtual`, `software` or `other`.
-    pub kind: &'static str,
-    /// Driver name and version.
-    pub driver: String,
-    /// Largest storage binding in bytes.
-    pub max_binding: u64,
-    /// Largest buffer in bytes.
-    pub max_buffer: u64,
-    /// Workgroup memory in bytes.
-    pub workgroup_memory: u32,
-    /// Those of [`FEATURES`] that it has.
-    pub features: Vec<&'static str>,
-    /// Shapes and types of the matrix products that subgroups can do together: `16x16x16 f16 -> f32` is M x N x K, the
-    /// elements of both factors, and those of the sum.
-    pub cooperative_matrices: Vec<String>,
-}
-
 /// An open GPU. Cheap to clone; engines made on it share its pipelines. When its device is lost, a run opens a new one,
 /// which all clones then use.
 #[derive(Clone, Debug)]
@@ -78,6 +65,9 @@ pub struct Gpu {
     name: String,
     /// As [`AdapterReport::kind`].
     kind: &'static str,
+    adapter: String,
+    /// What was measured, in place of what is supposed of its kind.
+    chosen: Arc<Mutex<Option<Choices>>>,
     /// How to open it again; a host's own device cannot be.
     options: Option<GpuOptions>,
 }
@@ -89,84 +79,12 @@ pub(super) struct Shared {
     checked: bool,
     pub(super) queue: wgpu::Queue,
     pub(super) faults: Faults,
+    /// Whether graphics debuggers are told the name of every launch.
+    pub(super) names_launches: bool,
+    /// What the device multiplies matrices with, if it does.
+    matrices: Option<Matrices>,
     lost: Arc<AtomicBool>,
     pipelines: Mutex<HashMap<String, wgpu::ComputePipeline>>,
-}
-
-fn instance() -> wgpu::Instance {
-    // The environment may narrow the backends (WGPU_BACKEND) or switch validation on (WGPU_VALIDATION=1).
-    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
-}
-
-fn enumerate() -> Vec<wgpu::Adapter> {
-    pollster::block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY))
-}
-
-/// Optional features that bear on speed, as [`AdapterReport`] names them.
-pub const FEATURES: [&str; 4] = ["f16", "subgroups", "cooperative matrices", "timestamps"];
-
-/// Kinds of adapter, best first.
-const KINDS: [&str; 5] = ["discrete", "integrated", "virtual", "other", "software"];
-/// How many of them are taken unasked. What lies behind a virtual adapter is not known, and a software renderer is
-/// slower than the CPU engine.
-const HARDWARE: usize = 2;
-
-/// Which of adapters of these kinds a choice by kind takes: the first of the best kind. `None` where it takes none, or
-/// does not go by the kind.
-pub fn preferred(kinds: &[&str], choice: &GpuChoice) -> Option<usize> {
-    let accepted = match choice {
-        GpuChoice::Hardware => &KINDS[..HARDWARE],
-        GpuChoice::Any => &KINDS[..],
-        GpuChoice::Name(_) | GpuChoice::Index(_) => return None,
-    };
-    accepted.iter().find_map(|wanted| kinds.iter().position(|kind| kind == wanted))
-}
-
-fn kind(info: &wgpu::AdapterInfo) -> &'static str {
-    match info.device_type {
-        wgpu::DeviceType::DiscreteGpu => "discrete",
-        wgpu::DeviceType::IntegratedGpu => "integrated",
-        wgpu::DeviceType::VirtualGpu => "virtual",
-        wgpu::DeviceType::Cpu => "software",
-        wgpu::DeviceType::Other => "other",
-    }
-}
-
-/// Every adapter that Vulkan, Metal or DX12 offers, in the order of `GpuChoice::Index`.
-pub fn adapters() -> Vec<AdapterReport> {
-    enumerate()
-        .iter()
-        .map(|adapter| {
-            let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
-            let flags = [
-                wgpu::Features::SHADER_F16,
-                wgpu::Features::SUBGROUP,
-                wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX,
-                wgpu::Features::TIMESTAMP_QUERY,
-            ];
-            let known = flags.iter().zip(FEATURES);
-            AdapterReport {
-                kind: kind(&info),
-                backend: info.backend.to_string(),
-                driver: format!("{} {}", info.driver, info.driver_info).trim().to_string(),
-                name: info.name,
-                max_binding: limits.max_storage_buffer_binding_size,
-                max_buffer: limits.max_buffer_size,
-                workgroup_memory: limits.max_compute_workgroup_storage_size,
-                cooperative_matrices: matrices(adapter),
-                features: known.filter(|(flag, _)| features.contains(**flag)).map(|(_, name)| name).collect(),
-            }
-        })
-        .collect()
-}
-
-fn matrices(adapter: &wgpu::Adapter) -> Vec<String> {
-    let name = |scalar: wgpu::CooperativeScalarType| format!("{scalar:?}").to_lowercase();
-    let line = |found: &wgpu::CooperativeMatrixProperties| {
-        let (from, to) = (name(found.ab_type), name(found.cr_type));
-        format!("{}x{}x{} {from} -> {to}", found.m_size, found.n_size, found.k_size)
-    };
-    adapter.cooperative_matrix_properties().iter().map(line).collect()
 }
 
 impl Gpu {
@@ -179,17 +97,45 @@ impl Gpu {
     /// Runs on a device that the host application owns. Its error handler and lost callback are left as they are. When
     /// it is lost the run ends, since only the host can open it again.
     pub fn from_device(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
-        let shared = Shared::new(device, queue, &GpuOptions::default());
+        let shared = Shared::new(device, queue, &GpuOptions::default(), None);
         Gpu::made(shared, &adapter.get_info(), None)
     }
 
     fn made(shared: Shared, info: &wgpu::AdapterInfo, options: Option<GpuOptions>) -> Gpu {
-        Gpu { shared: Arc::new(Mutex::new(Arc::new(shared))), name: name(info), kind: kind(info), options }
+        let wgpu::AdapterInfo { vendor, device, driver, driver_info, .. } = info;
+        Gpu {
+            shared: Arc::new(Mutex::new(Arc::new(shared))),
+            name: name(info),
+            kind: kind(info),
+            adapter: format!("{}; {vendor:04x}:{device:04x}; {driver} {driver_info}", name(info)),
+            chosen: Arc::default(),
+            options,
+        }
+    }
+
+    /// Adapter and driver: what a measurement holds for.
+    pub fn adapter(&self) -> &str {
+        &self.adapter
+    }
+
+    /// Whether it is a software renderer.
+    pub fn is_software(&self) -> bool {
+        self.kind == "software"
+    }
+
+    /// How jobs begun from now on compute their convolutions, on all clones.
+    pub fn choose(&self, choices: Choices) {
+        *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = Some(choices);
     }
 
     /// Name, backend and kind of the adapter.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The matrix units that its device was opened with; `None` where there are none, or it is the host's.
+    pub fn matrices(&self) -> Option<Matrices> {
+        self.shared().matrices
     }
 
     /// Destroys the device, as a driver's reset would.
@@ -260,23 +206,41 @@ fn open(options: &GpuOptions) -> Result<(Shared, wgpu::AdapterInfo)> {
     };
     let adapter = found.swap_remove(pick);
     let required_limits = if options.default_limits { wgpu::Limits::default() } else { adapter.limits() };
-    let required_features = adapter.features() & super::profile::features();
-    let descriptor =
-        wgpu::DeviceDescriptor { label: Some("impasto"), required_limits, required_features, ..Default::default() };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| Error::NoDevice {
+    let request = |matrices: Option<Matrices>| {
+        let mut required_features = adapter.features() & super::profile::features();
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if matrices.is_some() {
+            required_features |= wgpu::Features::SHADER_F16 | wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            // SAFETY: wgpu asks for the acknowledgement that what this feature compiles is less well tested. The shaders that
+            // use it stay within their buffers by their own comparisons, their workgroup arrays are indexed by constants and
+            // by their own thread's number, and no run uses one before it gave on this device what the plain ones give.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("impasto"),
+            required_limits: required_limits.clone(),
+            required_features,
+            experimental_features,
+            ..Default::default()
+        };
+        pollster::block_on(adapter.request_device(&descriptor))
+    };
+    let mut matrices = matrices::usable(&adapter).filter(|_| !options.default_limits);
+    let mut opened = request(matrices);
+    if opened.is_err() && matrices.take().is_some() {
+        // A driver that offers what it cannot open is slower, not useless.
+        opened = request(None);
+    }
+    let (device, queue) = opened.map_err(|error| Error::NoDevice {
         what: format!("{} does not open: {error}", names[pick]),
         hint: "update the driver, or use `--device cpu`".into(),
     })?;
-    let shared = Shared::new(device, queue, options);
+    let shared = Shared::new(device, queue, options, matrices);
     let lost = shared.lost.clone();
     shared.device.set_device_lost_callback(move |_, _| lost.store(true, Ordering::Relaxed));
     // By default wgpu panics on an error outside every scope; all our calls are scoped, and none may panic.
     shared.device.on_uncaptured_error(Arc::new(|_| {}));
     Ok((shared, adapter.get_info()))
-}
-
-fn name(info: &wgpu::AdapterInfo) -> String {
-    format!("{} ({}, {})", info.name, info.backend, kind(info))
 }
 
 impl Backend for Gpu {
@@ -291,7 +255,8 @@ impl Backend for Gpu {
     }
 
     fn choices(&self) -> Choices {
-        super::choices::supposed(self.kind)
+        let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        chosen.unwrap_or_else(|| super::choices::supposed(self.kind, self.matrices()))
     }
 
     fn overhead(&self, table: &BufferTable, recordings: &[&Recording]) -> u64 {
@@ -300,9 +265,12 @@ impl Backend for Gpu {
 }
 
 impl Shared {
-    fn new(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions) -> Shared {
+    fn new(device: wgpu::Device, queue: wgpu::Queue, options: &GpuOptions, matrices: Option<Matrices>) -> Shared {
         let (checked, faults) = (options.checked, options.faults.clone());
-        Shared { device, checked, queue, faults, lost: Arc::default(), pipelines: Mutex::default() }
+        let flags = wgpu::InstanceFlags::from_build_config().with_env();
+        let names_launches = flags.contains(wgpu::InstanceFlags::DEBUG);
+        let (lost, pipelines) = (Arc::default(), Mutex::default());
+        Shared { device, checked, queue, faults, names_launches, matrices, lost, pipelines }
     }
 
     /// Compiles a shader, without checks at run time if its kernel is one of [`UNCHECKED`].
@@ -440,26 +408,5 @@ pub(super) fn lost(what: &str) -> Error {
         // wgpu's own words may run over several lines.
         what: what.replace(char::is_control, " "),
         hint: "run again; if it happens again, update the driver or use `--device cpu`".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn discrete_comes_before_integrated_and_the_rest_only_when_asked_for() {
-        for (kinds, hardware, any) in [
-            (&["software", "integrated", "discrete", "discrete"][..], Some(2), Some(2)),
-            (&["other", "software", "integrated", "virtual"], Some(2), Some(2)),
-            (&["software", "other", "virtual"], None, Some(2)),
-            (&["software", "other"], None, Some(1)),
-            (&["software", "software"], None, Some(0)),
-            (&[], None, None),
-        ] {
-            let found = [GpuChoice::Hardware, GpuChoice::Any].map(|choice| preferred(kinds, &choice));
-            assert_eq!(found, [hardware, any], "{kinds:?}");
-        }
-        assert_eq!(preferred(&["discrete"], &GpuChoice::Index(0)), None, "not a matter of kind");
     }
 }

@@ -1,12 +1,12 @@
 //! Runs recordings on wgpu: encodes each once into bind groups, then packs launches into short submissions.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::context::{Gpu, Shared, lost};
 use super::epoch::Epoch;
-use super::pace::{Pace, Work};
+use super::pace::{Label, Pace, Work};
 use crate::error::{Error, Result};
 use crate::recording::{
     BufferId, BufferInfo, BufferTable, Command, Engine, Fate, Ledger, Program, Purpose, Recording, Submissions,
@@ -39,38 +39,36 @@ pub struct GpuEngine {
     staging: u64,
 }
 
+/// A command: a launch, also where it is a clear.
 #[derive(Debug)]
-pub(super) enum Encoded {
-    Dispatch {
-        label: Arc<str>,
-        pipeline: wgpu::ComputePipeline,
-        bind_group: wgpu::BindGroup,
-        grid: [u32; 3],
-        work: f64,
-    },
-    Clear {
-        label: Arc<str>,
-        buffer: wgpu::Buffer,
-        work: f64,
-    },
+pub(super) struct Encoded {
+    /// For graphics debuggers.
+    name: String,
+    label: Label,
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    grid: [u32; 3],
+    work: f64,
 }
 
 impl Encoded {
     /// What the pace is learned by, and how much of it.
-    pub(super) fn work(&self) -> (&Arc<str>, f64) {
-        match self {
-            Encoded::Dispatch { label, work, .. } | Encoded::Clear { label, work, .. } => (label, *work),
-        }
+    pub(super) fn work(&self) -> (Label, f64) {
+        (self.label, self.work)
     }
 
-    /// A launch under its label; nothing for a clear, which stands outside passes.
-    pub(super) fn launch(&self, pass: &mut wgpu::ComputePass<'_>) {
-        let Encoded::Dispatch { label, pipeline, bind_group, grid, .. } = self else { return };
-        pass.push_debug_group(label);
+    /// The launch, in a debug group of its name if that is wanted.
+    pub(super) fn launch(&self, pass: &mut wgpu::ComputePass<'_>, named: bool) {
+        let Encoded { name, pipeline, bind_group, grid, .. } = self;
+        if named {
+            pass.push_debug_group(name);
+        }
         pass.set_pipeline(pipeline);
         pass.set_bind_group(0, bind_group, &[]);
         pass.dispatch_workgroups(grid[0], grid[1], grid[2]);
-        pass.pop_debug_group();
+        if named {
+            pass.pop_debug_group();
+        }
     }
 }
 
@@ -113,13 +111,9 @@ impl GpuEngine {
         })
     }
 
-    fn encode(&self, command: &Command, uniforms: &wgpu::Buffer, slot: usize) -> Result<Encoded> {
+    fn encode(&mut self, command: &Command, uniforms: &wgpu::Buffer, slot: usize) -> Result<Encoded> {
         let dispatch = match command {
-            Command::Clear(buffer) => {
-                let buffer = self.buffer(*buffer, 0)?.clone();
-                let (label, work) = ("clear".into(), buffer.size() as f64 / 4.0);
-                return Ok(Encoded::Clear { label, buffer, work });
-            }
+            Command::Clear(buffer) => return self.encode_clear(*buffer),
             Command::Dispatch(dispatch) => dispatch,
         };
         let reflection = dispatch.kernel.reflect()?;
@@ -138,20 +132,34 @@ impl GpuEngine {
             entries.push(wgpu::BindGroupEntry { binding: *binding, resource: buffer.as_entire_binding() });
             elements += tensor.len() as u64;
         }
-        let bind_group = self.shared.scoped(dispatch.kernel.name, || {
-            self.shared.device.create_bind_group(&wgpu::BindGroupDescriptor {
-                label: Some(&dispatch.label),
-                layout: &pipeline.get_bind_group_layout(0),
-                entries: &entries,
-            })
-        })?;
-        Ok(Encoded::Dispatch {
-            label: format!("{} {}", dispatch.kernel.name, dispatch.label).into(),
-            pipeline,
-            bind_group,
-            grid: dispatch.grid,
-            // A launch that states no operations still takes its time.
-            work: if dispatch.flops > 0 { dispatch.flops } else { elements } as f64,
+        let bind_group = self.bind(dispatch.kernel.name, &dispatch.label, &pipeline, &entries)?;
+        let name = format!("{} {}", dispatch.kernel.name, dispatch.label);
+        // A launch that states no operations still takes its time.
+        let work = if dispatch.flops > 0 { dispatch.flops } else { elements } as f64;
+        Ok(Encoded { label: self.pace.label(&name), name, pipeline, bind_group, grid: dispatch.grid, work })
+    }
+
+    fn encode_clear(&mut self, buffer: BufferId) -> Result<Encoded> {
+        let pipeline = self.shared.compiled("clear", include_str!("clear.wgsl"), &[])?;
+        let buffer = self.buffer(buffer, 0)?;
+        let words = buffer.size() / 4;
+        let entries = [wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }];
+        let bind_group = self.bind("clear", "clear", &pipeline, &entries)?;
+        let grid = [words.div_ceil(256).clamp(1, 65_535) as u32, 1, 1];
+        let label = self.pace.label("clear");
+        Ok(Encoded { name: "clear".into(), label, pipeline, bind_group, grid, work: words as f64 })
+    }
+
+    fn bind(
+        &self,
+        kernel: &str,
+        label: &str,
+        pipeline: &wgpu::ComputePipeline,
+        entries: &[wgpu::BindGroupEntry<'_>],
+    ) -> Result<wgpu::BindGroup> {
+        self.shared.scoped(kernel, || {
+            let layout = &pipeline.get_bind_group_layout(0);
+            self.shared.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries })
         })
     }
 
@@ -176,6 +184,7 @@ impl GpuEngine {
             }
             shared.queue.submit([encoder.finish()])
         })?;
+        self.pace.encoded_in(submitted.elapsed());
         self.pending.push_back(Pending { index: index.clone(), submitted, work, commands });
         while self.pending.len() > 2 {
             self.retire()?;
@@ -184,21 +193,10 @@ impl GpuEngine {
     }
 
     pub(super) fn submit(&mut self, batch: &[&Encoded]) -> Result<()> {
-        self.send("submission", (work(batch), batch.len()), |encoder, epoch| {
-            let mut rest = batch;
-            while let Some((first, after)) = rest.split_first() {
-                if let Encoded::Clear { buffer, .. } = first {
-                    encoder.clear_buffer(buffer, 0, None);
-                    rest = after;
-                    continue;
-                }
-                epoch.pass(encoder, |pass| {
-                    while let Some((command @ Encoded::Dispatch { .. }, after)) = rest.split_first() {
-                        command.launch(pass);
-                        rest = after;
-                    }
-                });
-            }
+        let work = self.pace.sum(batch.iter().map(|command| command.work()));
+        let named = self.shared.names_launches;
+        self.send("submission", (work, batch.len()), |encoder, epoch| {
+            epoch.pass(encoder, |pass| batch.iter().for_each(|command| command.launch(pass, named)));
         })?;
         Ok(())
     }
@@ -308,14 +306,17 @@ impl GpuEngine {
         let total = encoded.len() * times as usize;
         let mut done = 0;
         while done < total {
+            let begin = Instant::now();
             let seconds = encoded.iter().map(Encoded::work).map(|(label, work)| self.pace.seconds(label, work));
             let seconds: Vec<f64> = seconds.collect();
             let (at, left) = (done % encoded.len(), total - done);
             let sum = |part: &[f64]| part.iter().sum::<f64>();
             // Whole rounds, and the rest of the one that was begun.
             let ahead = sum(&seconds) * (left / encoded.len()) as f64 + if at > 0 { sum(&seconds[at..]) } else { 0.0 };
-            let count = Pace::cut(ahead, seconds.iter().cycle().skip(at).take(left).copied());
+            let idle = self.pending.is_empty();
+            let count = Pace::cut(ahead, seconds.iter().cycle().skip(at).take(left).copied(), idle);
             let batch: Vec<&Encoded> = encoded.iter().cycle().skip(at).take(count).collect();
+            self.pace.encoded_in(begin.elapsed());
             self.submit(&batch)?;
             done += count;
         }
@@ -346,15 +347,6 @@ impl GpuEngine {
         }
         Ok(())
     }
-}
-
-/// The work of a submission by label.
-pub(super) fn work(batch: &[&Encoded]) -> Work {
-    let mut work: HashMap<&Arc<str>, f64> = HashMap::new();
-    for (label, more) in batch.iter().map(|command| command.work()) {
-        *work.entry(label).or_default() += more;
-    }
-    work.into_iter().map(|(label, work)| (label.clone(), work)).collect()
 }
 
 /// Forecast of [`Ledger::overhead`]: parameters of every command, and room to read back the largest band of the picture.

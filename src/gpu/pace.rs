@@ -1,7 +1,6 @@
 //! How much work goes into a submission: about 100 ms of it on the adapter at hand, which is learned as it runs.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::recording::Submissions;
@@ -11,6 +10,9 @@ const AIM: f64 = 0.1;
 /// What an unknown launch is taken to do, operations per second: so little that the first submissions are short even on
 /// a software renderer (7 to 14 GFLOP/s on two cores); a fast GPU is known after some ten of them.
 const UNKNOWN: f64 = 2e9;
+/// The first submission for a device that waits is so many times shorter: encoding takes the host a few percent of what
+/// the device takes, and is not waited for.
+const HEAD_START: f64 = 8.0;
 /// How many times faster than expected one submission may prove a launch to be. Slower is believed at once.
 const GROWTH: f64 = 8.0;
 /// How many times longer than expected puts every launch of a submission in doubt.
@@ -20,14 +22,21 @@ const SHORTEST: f64 = 5e-5;
 /// Durations kept for the median.
 const KEPT: usize = 1024;
 
-/// Work of each launch by its label: operations, or elements where none are stated. Labels name kernel and layer: the rates
-/// of a kernel at two layers may be tens of times apart.
-pub(super) type Work = Vec<(Arc<str>, f64)>;
+/// Number of a launch's label. Labels name kernel and layer: the rates of a kernel at two layers may be tens of times
+/// apart. Numbers, because thousands of launches are looked up for each submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Label(usize);
+
+/// Work of a submission by label: operations, or elements where none are stated.
+pub(super) type Work = Vec<(Label, f64)>;
 
 /// Rates of the launches, learned from how long submissions take, and what the submissions took.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    rates: HashMap<Arc<str>, f64>,
+    labels: HashMap<String, Label>,
+    /// Operations per second by label.
+    rates: Vec<f64>,
+    host: Duration,
     recent: VecDeque<Duration>,
     count: u64,
     longest: Duration,
@@ -35,17 +44,45 @@ pub(super) struct Pace {
 }
 
 impl Pace {
+    /// The number of a label. What is known of it stays, whichever program it comes with.
+    pub(super) fn label(&mut self, text: &str) -> Label {
+        if let Some(label) = self.labels.get(text) {
+            return *label;
+        }
+        let label = Label(self.rates.len());
+        self.labels.insert(text.into(), label);
+        self.rates.push(UNKNOWN);
+        label
+    }
+
     /// Expected seconds of a launch.
-    pub(super) fn seconds(&self, label: &str, work: f64) -> f64 {
-        work / self.rates.get(label).copied().unwrap_or(UNKNOWN)
+    pub(super) fn seconds(&self, label: Label, work: f64) -> f64 {
+        work / self.rates.get(label.0).copied().unwrap_or(UNKNOWN)
+    }
+
+    /// The work of these launches by label, in the order of the labels.
+    pub(super) fn sum(&self, launches: impl Iterator<Item = (Label, f64)>) -> Work {
+        let mut sums = vec![0.0; self.rates.len()];
+        for (label, work) in launches {
+            sums[label.0] += work;
+        }
+        let labelled = sums.into_iter().enumerate().map(|(at, work)| (Label(at), work));
+        labelled.filter(|(_, work)| *work > 0.0).collect()
+    }
+
+    /// The host took so long to plan, encode and submit.
+    pub(super) fn encoded_in(&mut self, took: Duration) {
+        self.host += took;
     }
 
     /// How many of the commands ahead, each with its seconds, go into the next submission, where all of them take `total`
     /// seconds. They are shared out evenly, so that none takes longer than the aim; a command that takes longer by itself
-    /// is a submission of its own.
-    pub(super) fn cut(total: f64, ahead: impl Iterator<Item = f64>) -> usize {
+    /// is a submission of its own. An `idle` device gets a short one first, and works on it while the host encodes the
+    /// rest.
+    pub(super) fn cut(total: f64, ahead: impl Iterator<Item = f64>, idle: bool) -> usize {
+        let even = if idle { AIM / HEAD_START } else { total / (total / AIM).ceil().max(1.0) };
         // Slack for the last digits of the sum.
-        let aim = total / (total / AIM).ceil().max(1.0) * (1.0 + 1e-9);
+        let aim = even * (1.0 + 1e-9);
         let (mut open, mut count) = (0.0, 0);
         for seconds in ahead {
             if count > 0 && open + seconds > aim {
@@ -68,7 +105,7 @@ impl Pace {
             self.recent.pop_front();
         }
         self.recent.push_back(took);
-        let expected: f64 = work.iter().map(|(label, work)| self.seconds(label, *work)).sum();
+        let expected: f64 = work.iter().map(|(label, work)| self.seconds(*label, *work)).sum();
         if expected <= 0.0 {
             return;
         }
@@ -76,9 +113,8 @@ impl Pace {
         for (label, work) in work {
             // The launch that was expected to take most of the time explains most of the difference. Where all took far
             // longer it is the device that has become slower, and no rate can be relied on.
-            let share = if ratio > SURPRISE { 1.0 } else { self.seconds(label, *work) / expected };
-            let rate = self.rates.entry(label.clone()).or_insert(UNKNOWN);
-            *rate /= ratio.powf(share);
+            let share = if ratio > SURPRISE { 1.0 } else { self.seconds(*label, *work) / expected };
+            self.rates[label.0] /= ratio.powf(share);
         }
     }
 
@@ -91,6 +127,7 @@ impl Pace {
             longest: self.longest,
             longest_of_many: self.longest_of_many,
             median: sorted.get(sorted.len() / 2).copied().unwrap_or_default(),
+            host: self.host,
         }
     }
 }
@@ -129,19 +166,13 @@ mod tests {
             let mut begin = 0;
             let mut all = Vec::new();
             while begin < commands.len() {
-                let ahead = commands[begin..].iter().map(|(kernel, work)| self.pace.seconds(kernel, *work));
-                let end = begin + Pace::cut(ahead.clone().sum(), ahead);
+                let labels: Vec<(Label, f64)> =
+                    commands[begin..].iter().map(|(kernel, work)| (self.pace.label(kernel), *work)).collect();
+                let ahead = labels.iter().map(|(label, work)| self.pace.seconds(*label, *work));
+                let count = Pace::cut(ahead.clone().sum(), ahead, begin == 0);
+                let end = begin + count;
                 let seconds: f64 = commands[begin..end].iter().map(|(name, work)| self.seconds(name, *work)).sum();
-                let work: Work = KERNELS
-                    .iter()
-                    .map(|kernel| {
-                        (
-                            Arc::from(*kernel),
-                            commands[begin..end].iter().filter(|c| c.0 == *kernel).map(|c| c.1).sum::<f64>(),
-                        )
-                    })
-                    .filter(|(_, work)| *work > 0.0)
-                    .collect();
+                let work = self.pace.sum(labels[..count].iter().copied());
                 self.pace.learn(&work, end - begin, Duration::from_secs_f64(seconds));
                 all.push((seconds, end - begin));
                 begin = end;
@@ -197,7 +228,7 @@ mod tests {
             while ends.last().is_some_and(|end| *end < seconds.len()) {
                 let begin = *ends.last().unwrap();
                 let ahead = seconds[begin..].iter().copied();
-                ends.push(begin + Pace::cut(ahead.clone().sum(), ahead));
+                ends.push(begin + Pace::cut(ahead.clone().sum(), ahead, false));
             }
             ends.split_off(1)
         };
@@ -207,17 +238,22 @@ mod tests {
         assert_eq!(cuts(&[0.09]), [1]);
         assert_eq!(cuts(&[]), [0; 0]);
         assert_eq!(cuts(&[0.0, 0.0]), [2], "work that cannot be expected to take time is not dropped");
+        // 12.5 ms to begin with.
+        assert_eq!(Pace::cut(0.15, [0.004; 40].into_iter(), true), 3);
+        assert_eq!(Pace::cut(0.15, [0.05; 3].into_iter(), true), 1, "and one launch at least");
     }
 
     #[test]
     fn the_kernel_that_took_the_time_is_the_one_that_is_slower() {
         let mut pace = Pace::default();
-        for kernel in ["conv", "copy"] {
-            pace.learn(&vec![(kernel.into(), 1e9)], 1, Duration::from_secs_f64(0.1));
+        let [conv, copy] = ["conv", "copy"].map(|kernel| pace.label(kernel));
+        assert_eq!((pace.label("conv"), pace.label("copy")), (conv, copy), "known by now");
+        for kernel in [conv, copy] {
+            pace.learn(&vec![(kernel, 1e9)], 1, Duration::from_secs_f64(0.1));
         }
         // Expected 0.1 s + 1 ms, took 1.8 times that.
-        pace.learn(&vec![("conv".into(), 1e9), ("copy".into(), 1e7)], 2, Duration::from_secs_f64(0.182));
-        let (conv, copy) = (pace.seconds("conv", 1e9), pace.seconds("copy", 1e9));
+        pace.learn(&pace.sum([(conv, 4e8), (copy, 1e7), (conv, 6e8)].into_iter()), 2, Duration::from_secs_f64(0.182));
+        let (conv, copy) = (pace.seconds(conv, 1e9), pace.seconds(copy, 1e9));
         assert!((0.17..0.19).contains(&conv) && (0.09..0.11).contains(&copy), "{conv} {copy}");
         let submissions = pace.submissions();
         assert_eq!((submissions.count, submissions.longest.as_millis()), (3, 182));

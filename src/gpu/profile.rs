@@ -3,16 +3,15 @@
 
 use std::time::Instant;
 
-use super::engine::{Encoded, GpuEngine, work};
+use super::engine::{Encoded, GpuEngine};
 use super::pace::Pace;
 use crate::error::{Error, Result};
 use crate::recording::Clock;
 
 /// Commands of a submission: each takes two of the queries that a set may have.
 const MOST: usize = wgpu::QUERY_SET_MAX_QUERIES as usize / 2;
-/// Timestamps between launches; clears stand outside passes.
-const BETWEEN: wgpu::Features =
-    wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES.union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS);
+/// Timestamps between launches.
+const BETWEEN: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES;
 
 /// The features that profiles use where an adapter has them.
 pub(super) fn features() -> wgpu::Features {
@@ -44,7 +43,7 @@ impl GpuEngine {
                 .collect();
             let count = match clock {
                 Clock::Host => 1,
-                _ => Pace::cut(expected.iter().sum(), expected.into_iter()).min(MOST),
+                _ => Pace::cut(expected.iter().sum(), expected.into_iter(), false).min(MOST),
             };
             let batch: Vec<&Encoded> = ahead.iter().take(count).collect();
             while !self.pending.is_empty() {
@@ -68,7 +67,7 @@ impl GpuEngine {
         Ok(begin.elapsed().as_secs_f64())
     }
 
-    /// Seconds by the device's timestamps. Where they are taken at the ends of passes only, a clear has none.
+    /// Seconds by the device's timestamps, between launches or at the ends of passes.
     fn stamped(&mut self, batch: &[&Encoded], between: bool) -> Result<Vec<f64>> {
         let count = 2 * batch.len() as u32;
         let bytes = 8 * u64::from(count);
@@ -81,29 +80,18 @@ impl GpuEngine {
         let resolved = shared.create("timestamps", bytes, self.held, usage, false)?;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = shared.create("timestamps", bytes, self.held, usage, false)?;
-        let index = self.send("profile", (work(batch), batch.len()), |encoder, epoch| {
-            let mut at = 0;
-            while let Some(command) = batch.get(at) {
-                let query = 2 * at as u32;
-                if let Encoded::Clear { buffer, .. } = command {
-                    if between {
-                        encoder.write_timestamp(&set, query);
+        let work = self.pace.sum(batch.iter().map(|command| command.work()));
+        let index = self.send("profile", (work, batch.len()), |encoder, epoch| {
+            if between {
+                epoch.pass(encoder, |pass| {
+                    for (query, command) in (0..).step_by(2).zip(batch) {
+                        pass.write_timestamp(&set, query);
+                        command.launch(pass, true);
+                        pass.write_timestamp(&set, query + 1);
                     }
-                    encoder.clear_buffer(buffer, 0, None);
-                    if between {
-                        encoder.write_timestamp(&set, query + 1);
-                    }
-                    at += 1;
-                } else if between {
-                    epoch.pass(encoder, |pass| {
-                        while let Some(command @ Encoded::Dispatch { .. }) = batch.get(at) {
-                            pass.write_timestamp(&set, 2 * at as u32);
-                            command.launch(pass);
-                            pass.write_timestamp(&set, 2 * at as u32 + 1);
-                            at += 1;
-                        }
-                    });
-                } else {
+                });
+            } else {
+                for (query, command) in (0..).step_by(2).zip(batch) {
                     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                         label: None,
                         timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
@@ -112,8 +100,7 @@ impl GpuEngine {
                             end_of_pass_write_index: Some(query + 1),
                         }),
                     });
-                    command.launch(&mut pass);
-                    at += 1;
+                    command.launch(&mut pass, true);
                 }
             }
             encoder.resolve_query_set(&set, 0..count, &resolved, 0);
@@ -127,11 +114,6 @@ impl GpuEngine {
             return Err(Error::Kernel { kernel: "profile".into(), what: "timestamps are missing".into() });
         }
         let period = 1e-9 * f64::from(shared.queue.get_timestamp_period());
-        let timed = |command: &Encoded| between || matches!(command, Encoded::Dispatch { .. });
-        let pairs = batch.iter().zip(ticks.chunks_exact(2));
-        // A query that was never written may hold anything.
-        Ok(pairs
-            .map(|(command, pair)| if timed(command) { pair[1].saturating_sub(pair[0]) as f64 * period } else { 0.0 })
-            .collect())
+        Ok(ticks.chunks_exact(2).map(|pair| pair[1].saturating_sub(pair[0]) as f64 * period).collect())
     }
 }

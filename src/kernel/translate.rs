@@ -49,16 +49,6 @@ pub fn workgroup(module: &Module) -> (u32, u32) {
     (module.entry_points.first().map_or(0, |entry| entry.workgroup_size.iter().product()), memory)
 }
 
-/// Scalars that the local variables of the functions take: a lower bound for a thread's registers, since a compiler adds
-/// intermediate results, and keeps variables apart that are indexed.
-pub fn registers(module: &Module) -> u32 {
-    let bytes = |function: &naga::Function| -> u32 {
-        function.local_variables.iter().map(|(_, local)| module.types[local.ty].inner.size(module.to_ctx())).sum()
-    };
-    let called: u32 = module.functions.iter().map(|(_, function)| bytes(function)).sum();
-    (module.entry_points.iter().map(|entry| bytes(&entry.function)).sum::<u32>() + called).div_ceil(4)
-}
-
 fn bindings(module: &Module) -> impl Iterator<Item = ResourceBinding> {
     module.global_variables.iter().filter_map(|(_, variable)| variable.binding)
 }
@@ -83,7 +73,7 @@ pub fn spirv(name: &str, module: &Module, info: &ModuleInfo) -> Result<Vec<u32>,
     spv::write_vec(module, info, &options, Some(&entry)).map_err(|error| error.to_string())
 }
 
-/// Metal 2.0: what a Mac of 2017 reads.
+/// Metal 2.0: what a Mac of 2017 reads; 2.3 where there are matrices for subgroups.
 fn msl(name: &str, module: &Module, info: &ModuleInfo) -> Result<String, String> {
     let resources = bindings(module)
         .map(|at| {
@@ -91,9 +81,10 @@ fn msl(name: &str, module: &Module, info: &ModuleInfo) -> Result<String, String>
             (at, msl::BindTarget { buffer, mutable: true, ..msl::BindTarget::default() })
         })
         .collect();
+    let cooperative = module.types.iter().any(|(_, ty)| matches!(ty.inner, naga::TypeInner::CooperativeMatrix { .. }));
     let slots = msl::EntryPointResources { resources, immediates_buffer: None, sizes_buffer: Some(30) };
     let options = msl::Options {
-        lang_version: (2, 0),
+        lang_version: if cooperative { (2, 3) } else { (2, 0) },
         per_entry_point_map: [(name.to_string(), slots)].into(),
         fake_missing_bindings: false,
         bounds_check_policies: policies(),

@@ -2,9 +2,13 @@
 
 use crate::error::Result;
 use crate::kernel::Scalar;
+use crate::net::maps::Maps;
 use crate::net::plan::{Workspace, three};
 use crate::net::vgg19::Tap;
 use crate::ops::conv3x3::{conv3x3, conv3x3_backward, mask_shape, rotated};
+use crate::ops::conv3x3_cooperative::{conv3x3_cooperative, conv3x3_cooperative_backward};
+use crate::ops::conv3x3_half::{conv3x3_half, conv3x3_half_backward};
+use crate::ops::half::{half_shape, packed};
 use crate::ops::{padded, winograd};
 use crate::recording::{Choices, Engine, Geometry, Method, Pass, Purpose, Recording, Tensor};
 use crate::weights::Conv;
@@ -23,6 +27,8 @@ pub(super) struct Layer {
     bias: Tensor,
     forward: Filter,
     backward: Filter,
+    /// Whether it reads a picture split into halves, whose parts have the same filters.
+    split: bool,
 }
 
 impl Layer {
@@ -31,29 +37,33 @@ impl Layer {
         work: &mut Workspace,
         conv: &Conv,
         index: usize,
-        (choices, size): (&Choices, [usize; 2]),
+        (maps, choices, size): (&Maps, &Choices, [usize; 2]),
     ) -> Layer {
         let (inputs, outputs) = (padded(conv.inputs), padded(conv.outputs));
+        let split = maps.halves() && index == 0;
         let level = Tap::from_conv(index).level();
         let positions = size.map(|side| side.div_ceil(1 << level)).iter().product();
-        let mut tensor = |suffix: &str, shape: &[usize]| {
-            work.table.tensor(format!("{}.{suffix}", conv.name), Scalar::F32, shape, Purpose::Weights)
+        let mut tensor = |scalar: Scalar, suffix: &str, shape: &[usize]| {
+            work.table.tensor(format!("{}.{suffix}", conv.name), scalar, shape, Purpose::Weights)
         };
         let mut filter = |suffix, pass, [reads, writes]: [usize; 2]| {
-            let method = choices.method(Geometry { pass, reads, writes, positions });
+            let geometry = Geometry { pass, reads, writes, positions };
+            let method = if maps.halves() { choices.method_of_halves(geometry) } else { choices.method(geometry) };
             let weight = match method {
-                Method::Direct(_) => tensor(suffix, &[9, reads, writes]),
-                Method::Winograd(_) => tensor(suffix, &[36, reads, writes]),
+                Method::Direct(_) => tensor(Scalar::F32, suffix, &[9, reads, writes]),
+                Method::Winograd(_) => tensor(Scalar::F32, suffix, &[36, reads, writes]),
+                Method::Cooperative(_) => tensor(Scalar::U32, suffix, &half_shape([9, reads, writes])),
             };
             Filter { method, weight }
         };
-        let forward = filter("weight", Pass::Forward, [inputs, outputs]);
+        let forward = filter("weight", Pass::Forward, [if split { 2 * inputs } else { inputs }, outputs]);
         let backward = filter("weight_rotated", Pass::Backward, [outputs, inputs]);
-        Layer { name: conv.name.clone(), bias: tensor("bias", &[outputs]), forward, backward }
+        Layer { name: conv.name.clone(), bias: tensor(Scalar::F32, "bias", &[outputs]), forward, backward, split }
     }
 
-    /// Uploads filters and bias, channels padded with zeros; `scale` is a factor on the filters.
-    pub(super) fn upload(&self, engine: &mut dyn Engine, conv: &Conv, scale: f32) -> Result<()> {
+    /// Uploads filters and bias, channels padded with zeros; there are factors on the filters
+    /// and on the bias.
+    pub(super) fn upload(&self, engine: &mut dyn Engine, conv: &Conv, [scale, on_bias]: [f32; 2]) -> Result<()> {
         let (inputs, outputs) = (padded(conv.inputs), padded(conv.outputs));
         let mut weight = vec![0.0; 9 * inputs * outputs];
         for (row, values) in conv.kernel.chunks_exact(conv.outputs).enumerate() {
@@ -62,15 +72,19 @@ impl Layer {
         }
         weight.iter_mut().for_each(|value| *value *= scale);
         let turned = rotated(&weight, inputs, outputs);
+        if self.split {
+            weight = weight.chunks_exact(inputs * outputs).flat_map(|tap| [tap, tap]).flatten().copied().collect();
+        }
         let passes = [(&self.forward, weight, [inputs, outputs]), (&self.backward, turned, [outputs, inputs])];
         for (filter, plain, [reads, writes]) in passes {
             let buffer = filter.weight.buffer;
             match filter.method {
                 Method::Direct(_) => engine.write(buffer, &plain)?,
                 Method::Winograd(_) => engine.write(buffer, &winograd::filters(&plain, reads, writes))?,
+                Method::Cooperative(_) => engine.write_words(buffer, &packed(&plain))?,
             }
         }
-        let mut bias = conv.bias.clone();
+        let mut bias: Vec<f32> = conv.bias.iter().map(|value| on_bias * value).collect();
         bias.resize(outputs, 0.0);
         engine.write(self.bias.buffer, &bias)
     }
@@ -83,15 +97,22 @@ impl Layer {
     /// Records it with its ReLU; returns the activation and its mask.
     pub(super) fn forward(
         &self,
+        maps: &Maps,
         work: &mut Workspace,
         recording: &mut Recording,
         input: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
         let [height, width, _] = three(input);
-        let output = work.take("feature", Scalar::F32, &[height, width, self.outputs()]);
+        let output = maps.take(work, "feature", [height, width, self.outputs()]);
         let mask = work.take("mask", Scalar::U32, &mask_shape(height, width, self.outputs()));
         let Filter { method, weight } = &self.forward;
         match *method {
+            Method::Cooperative(units) => {
+                conv3x3_cooperative(recording, (&self.name, units), input, weight, &self.bias, &output, &mask)?;
+            }
+            Method::Direct(block) if maps.halves() => {
+                conv3x3_half(recording, (&self.name, block), input, weight, &self.bias, &output, &mask)?;
+            }
             Method::Direct(block) => {
                 conv3x3(recording, (&self.name, block), input, weight, &self.bias, &output, &mask)?;
             }
@@ -106,6 +127,7 @@ impl Layer {
     /// Records its gradient with respect to its input, which it returns.
     pub(super) fn backward(
         &self,
+        maps: &Maps,
         work: &mut Workspace,
         recording: &mut Recording,
         d_output: &Tensor,
@@ -113,9 +135,16 @@ impl Layer {
     ) -> Result<Tensor> {
         let [height, width, _] = three(d_output);
         let Filter { method, weight } = &self.backward;
-        let [_, _, inputs] = three(weight);
-        let d_input = work.take("d_feature", Scalar::F32, &[height, width, inputs]);
+        let [_, _, last] = three(weight);
+        let inputs = if weight.scalar == Scalar::U32 { 2 * last } else { last };
+        let d_input = maps.take(work, "d_feature", [height, width, inputs]);
         match *method {
+            Method::Cooperative(units) => {
+                conv3x3_cooperative_backward(recording, (&self.name, units), d_output, mask, weight, &d_input)?;
+            }
+            Method::Direct(block) if maps.halves() => {
+                conv3x3_half_backward(recording, (&self.name, block), d_output, mask, weight, &d_input)?;
+            }
             Method::Direct(block) => {
                 conv3x3_backward(recording, (&self.name, block), d_output, mask, weight, &d_input)?;
             }

@@ -5,11 +5,10 @@
 //! inside the picture as well: what that reaches lies in the tile's halo, which counts nowhere.
 
 use crate::error::Result;
-use crate::kernel::Scalar;
 use crate::net::bands::Bands;
-use crate::net::plan::{Workspace, three};
+use crate::net::maps::Maps;
+use crate::net::plan::Workspace;
 use crate::ops::Rect;
-use crate::ops::copy_rect::{Mode, copy_rect};
 use crate::recording::{Recording, Tensor};
 
 /// How the first convolution's input goes on beyond the picture's edge. Deeper layers see zeros.
@@ -61,27 +60,39 @@ impl Edge {
     }
 
     /// Records the first activation without what lies around the tile, and gives the other back.
-    pub(super) fn crop(self, work: &mut Workspace, recording: &mut Recording, map: Tensor) -> Result<Tensor> {
+    pub(super) fn crop(
+        self,
+        maps: &Maps,
+        work: &mut Workspace,
+        recording: &mut Recording,
+        map: Tensor,
+    ) -> Result<Tensor> {
         if self == Edge::Zero {
             return Ok(map);
         }
-        let [height, width, channels] = three(&map);
+        let [height, width, channels] = maps.size(&map);
         let inner = Rect { top: 1, left: 1, height: height - 2, width: width - 2 };
-        let cropped = work.take("feature", Scalar::F32, &[inner.height, inner.width, channels]);
-        copy_rect(recording, "crop", (&map, inner), (&cropped, 0, 0), Mode::Replace)?;
+        let cropped = maps.take(work, "feature", [inner.height, inner.width, channels]);
+        maps.copy(recording, "crop", (&map, inner), (&cropped, 0, 0))?;
         work.give(map);
         Ok(cropped)
     }
 
     /// Records the gradient of [`Edge::crop`]: zeros around the tile.
-    pub(super) fn uncrop(self, work: &mut Workspace, recording: &mut Recording, d_map: Tensor) -> Result<Tensor> {
+    pub(super) fn uncrop(
+        self,
+        maps: &Maps,
+        work: &mut Workspace,
+        recording: &mut Recording,
+        d_map: Tensor,
+    ) -> Result<Tensor> {
         if self == Edge::Zero {
             return Ok(d_map);
         }
-        let [height, width, channels] = three(&d_map);
-        let whole = work.take("d_feature", Scalar::F32, &[height + 2, width + 2, channels]);
+        let [height, width, channels] = maps.size(&d_map);
+        let whole = maps.take(work, "d_feature", [height + 2, width + 2, channels]);
         recording.clear(whole.buffer);
-        copy_rect(recording, "crop", (&d_map, Rect::whole(height, width)), (&whole, 1, 1), Mode::Replace)?;
+        maps.copy(recording, "crop", (&d_map, Rect::whole(height, width)), (&whole, 1, 1))?;
         work.give(d_map);
         Ok(whole)
     }

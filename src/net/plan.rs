@@ -5,6 +5,7 @@ use crate::kernel::Scalar;
 use crate::net::bands::Bands;
 use crate::net::convolution::Layer;
 use crate::net::edge::Edge;
+use crate::net::maps::{Maps, Precision, Scaling, Storage};
 use crate::net::tiles::{Region, Tile};
 use crate::net::vgg19::Tap;
 use crate::ops::pool::{pool_average, pool_average_backward, pool_max, pool_max_backward, winner_shape};
@@ -58,7 +59,12 @@ impl Workspace {
 pub trait TapTerm {
     /// Which activation.
     fn tap(&self) -> Tap;
-    /// Called with every tile's activation in the forward pass: sums up statistics over the owned positions.
+    /// Whether [`TapTerm::forward`] takes the map as it is stored, to keep it, instead of its values.
+    fn keeps(&self) -> bool {
+        false
+    }
+    /// Called with every tile's activation in the forward pass: sums up statistics over the owned positions. A tile's map may
+    /// come in several regions.
     fn forward(&self, _: &mut Workspace, _: &mut Recording, _feature: &Tensor, _: &Region) -> Result<()> {
         Ok(())
     }
@@ -100,6 +106,7 @@ pub trait TapTerm {
 #[derive(Debug)]
 pub struct Network {
     convs: Vec<Layer>,
+    maps: Maps,
     pooling: Pooling,
     /// What the first convolution sees beyond the picture's edge.
     pub edge: Edge,
@@ -134,11 +141,13 @@ impl Network {
         work: &mut Workspace,
         weights: &Weights,
         depth: usize,
-        pooling: Pooling,
+        (pooling, precision): (Pooling, Precision),
         (choices, size): (&Choices, [usize; 2]),
     ) -> Result<Network> {
+        let maps = Maps::new(&mut work.table, precision, depth);
         let convs = weights.convs.iter().take(depth).enumerate();
-        let convs: Vec<Layer> = convs.map(|(index, conv)| Layer::declare(work, conv, index, (choices, size))).collect();
+        let convs: Vec<Layer> =
+            convs.map(|(index, conv)| Layer::declare(work, conv, index, (&maps, choices, size))).collect();
         if convs.len() < depth {
             return Err(Error::Config {
                 option: "weights",
@@ -146,18 +155,25 @@ impl Network {
                 hint: "choose shallower layers or complete weights".into(),
             });
         }
-        Ok(Network { convs, pooling, edge: Edge::default(), pooling_scale: 1.0 })
+        Ok(Network { convs, maps, pooling, edge: Edge::default(), pooling_scale: 1.0 })
     }
 
-    /// Uploads the weights, channels padded with zeros.
-    pub fn upload(&self, engine: &mut dyn Engine, weights: &Weights) -> Result<()> {
+    /// Uploads the weights, channels padded with zeros, and the factors that halves carry.
+    pub fn upload(&self, engine: &mut dyn Engine, weights: &Weights, scaling: &Scaling) -> Result<()> {
+        self.maps.upload(engine, scaling)?;
         for (index, (conv, own)) in weights.convs.iter().zip(&self.convs).enumerate() {
             // The factor on what pooling gives is a factor on the filters after it, there and back.
             let tap = Tap::from_conv(index);
             let scale = if tap.starts_block() && tap.level() > 0 { self.pooling_scale } else { 1.0 };
-            own.upload(engine, conv, scale)?;
+            let (before, after) = (scaling.before(index), scaling.after(index));
+            own.upload(engine, conv, [scale * after / before, after])?;
         }
         Ok(())
+    }
+
+    /// How a tap's map is stored.
+    pub(crate) fn storage(&self, tap: Tap) -> Storage {
+        self.maps.storage(tap)
     }
 
     /// Records a forward pass over every tile of `image` with the terms looking on: how targets are measured.
@@ -207,7 +223,7 @@ impl Network {
                 term.finish(work, recording)?;
             }
             if terms.iter().any(|term| term.measures()) {
-                trace.measure(work, recording, tile, terms)?;
+                self.measure(work, recording, (tile, &trace), terms)?;
                 terms.iter().try_for_each(|term| term.measured(work, recording))?;
             }
             return self.backward(work, recording, trace, d_image, tile, terms);
@@ -226,7 +242,7 @@ impl Network {
             for tile in tiles {
                 measure(work, recording, tile)?;
                 let trace = self.forward(work, recording, image, tile, terms, false)?;
-                trace.measure(work, recording, tile, terms)?;
+                self.measure(work, recording, (tile, &trace), terms)?;
                 trace.give(work);
             }
             terms.iter().try_for_each(|term| term.measured(work, recording))?;
@@ -252,6 +268,7 @@ impl Network {
         let around = 2 * self.edge.width();
         let mut input = work.take("tile", Scalar::F32, &[tile.area.height + around, tile.area.width + around, 4]);
         self.edge.gather(recording, image, tile.area, &input)?;
+        input = self.maps.first(work, recording, input)?;
         let mut input_is_kept = false;
         // No further than the deepest term looks; nowhere without one.
         let depth = terms.iter().map(|term| term.tap().conv() + 1).max().unwrap_or(0);
@@ -263,19 +280,22 @@ impl Network {
                 (input, pooled) = self.pool(work, recording, tap, (input, !input_is_kept), &region)?;
                 input_is_kept = false;
             }
-            let (mut output, mask) = conv.forward(work, recording, &input)?;
+            let (mut output, mask) = conv.forward(&self.maps, work, recording, &input)?;
             if index == 0 {
-                output = self.edge.crop(work, recording, output)?;
+                output = self.edge.crop(&self.maps, work, recording, output)?;
             }
             if !input_is_kept {
                 work.give(input);
             }
-            let mut looked_at = terms.iter().filter(|term| term.tap() == tap).peekable();
-            input_is_kept = looked_at.peek().is_some();
-            if statistics {
-                for term in looked_at {
-                    term.forward(work, recording, &output, &region)?;
-                }
+            let looked_at = || terms.iter().filter(|term| term.tap() == tap);
+            input_is_kept = looked_at().next().is_some();
+            if statistics && input_is_kept {
+                let (keeping, looking): (Vec<&&dyn TapTerm>, Vec<_>) = looked_at().partition(|term| term.keeps());
+                keeping.iter().try_for_each(|term| term.forward(work, recording, &output, &region))?;
+                let shown = (tap, &output, &region);
+                self.maps.show(work, recording, shown, !looking.is_empty(), |work, recording, feature, region| {
+                    looking.iter().try_for_each(|term| term.forward(work, recording, feature, region))
+                })?;
             }
             trace.features.push(input_is_kept.then(|| output.clone()));
             trace.masks.push(mask);
@@ -297,9 +317,9 @@ impl Network {
         (input, own): (Tensor, bool),
         region: &Region,
     ) -> Result<(Tensor, Pooled)> {
-        let [height, width, channels] = three(&input);
+        let [height, width, channels] = self.maps.size(&input);
         let label = format!("pool{}", tap.level());
-        let output = work.take("pooled", Scalar::F32, &[region.height, region.width, channels]);
+        let output = self.maps.take(work, "pooled", [region.height, region.width, channels]);
         let pooled = match self.pooling {
             Pooling::Max => {
                 let winners = work.take("winner", Scalar::U32, &winner_shape(height, width, channels));
@@ -321,6 +341,25 @@ impl Network {
         Ok((output, pooled))
     }
 
+    fn measure(
+        &self,
+        work: &mut Workspace,
+        recording: &mut Recording,
+        (tile, trace): (&Tile, &Trace),
+        terms: &[&dyn TapTerm],
+    ) -> Result<()> {
+        for term in terms.iter().filter(|term| term.measures()) {
+            let tap = term.tap();
+            if let Some(Some(feature)) = trace.features.get(tap.conv()) {
+                let shown = (tap, feature, &tile.region(tap.level()));
+                self.maps.show(work, recording, shown, true, |work, recording, feature, region| {
+                    term.measure(work, recording, feature, region)
+                })?;
+            }
+        }
+        Ok(())
+    }
+
     fn backward(
         &self,
         work: &mut Workspace,
@@ -337,26 +376,34 @@ impl Network {
             let region = tile.region(tap.level());
             let mut d_output = gradient.take().unwrap_or_else(|| {
                 // Nothing lies deeper: the terms of this layer are the first to add.
-                let fresh = work.take("d_feature", Scalar::F32, &[region.height, region.width, conv.outputs()]);
+                let fresh = self.maps.take(work, "d_feature", [region.height, region.width, conv.outputs()]);
                 recording.clear(fresh.buffer);
                 fresh
             });
             if let Some(feature) = feature {
-                for term in terms.iter().filter(|term| term.tap() == tap) {
-                    term.backward(work, recording, &feature, &region, &d_output)?;
-                }
+                let looked_at = || terms.iter().filter(|term| term.tap() == tap);
+                let shown = (tap, &feature, &region);
+                self.maps.show_with_gradient(
+                    work,
+                    recording,
+                    shown,
+                    &d_output,
+                    |work, recording, feature, region, to| {
+                        looked_at().try_for_each(|term| term.backward(work, recording, feature, region, to))
+                    },
+                )?;
                 work.give(feature);
             }
             if index == 0 {
-                d_output = self.edge.uncrop(work, recording, d_output)?;
+                d_output = self.edge.uncrop(&self.maps, work, recording, d_output)?;
             }
-            let mut d_input = conv.backward(work, recording, &d_output, &mask)?;
+            let mut d_input = conv.backward(&self.maps, work, recording, &d_output, &mask)?;
             work.give(d_output);
             work.give(mask);
             if tap.starts_block() && tap.level() > 0 {
                 let before = tile.region(tap.level() - 1);
-                let [_, _, inputs] = three(&d_input);
-                let d_unpooled = work.take("d_feature", Scalar::F32, &[before.height, before.width, inputs]);
+                let [_, _, inputs] = self.maps.size(&d_input);
+                let d_unpooled = self.maps.take(work, "d_feature", [before.height, before.width, inputs]);
                 let label = format!("pool{}", tap.level());
                 match pooled {
                     Pooled::Nothing => pool_average_backward(recording, &label, &d_input, &d_unpooled)?,
@@ -376,6 +423,7 @@ impl Network {
             gradient = Some(d_input);
         }
         if let Some(gradient) = gradient {
+            let gradient = self.maps.last(work, recording, gradient)?;
             self.edge.add(recording, d_image, &gradient, tile.area)?;
             work.give(gradient);
         }
@@ -384,21 +432,6 @@ impl Network {
 }
 
 impl Trace {
-    fn measure(
-        &self,
-        work: &mut Workspace,
-        recording: &mut Recording,
-        tile: &Tile,
-        terms: &[&dyn TapTerm],
-    ) -> Result<()> {
-        for term in terms {
-            if let Some(Some(feature)) = self.features.get(term.tap().conv()) {
-                term.measure(work, recording, feature, &tile.region(term.tap().level()))?;
-            }
-        }
-        Ok(())
-    }
-
     fn give(self, work: &mut Workspace) {
         let pooled = self.pooled.into_iter().filter_map(|pooled| match pooled {
             Pooled::Winners(tensor) | Pooled::Input(tensor, true) => Some(tensor),

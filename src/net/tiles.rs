@@ -27,6 +27,8 @@ pub struct Region {
     pub top: usize,
     /// Column of the first owned position in the whole picture's map.
     pub left: usize,
+    /// Rows that the tile owns above the first owned position: 0, except in a region that is part of a tile's.
+    pub above: usize,
 }
 
 impl Tile {
@@ -47,6 +49,7 @@ impl Tile {
             },
             top,
             left,
+            above: 0,
         }
     }
 }

@@ -106,11 +106,17 @@ pub fn conv3x3_backward(
     )
 }
 
-fn conv_params(height: usize, width: usize, inputs: usize, outputs: usize) -> ConvParams {
+pub(super) fn conv_params(height: usize, width: usize, inputs: usize, outputs: usize) -> ConvParams {
     ConvParams { height: height as u32, width: width as u32, inputs: inputs as u32, outputs: outputs as u32 }
 }
 
-fn launch((label, block): (&str, Block), height: usize, width: usize, depth: usize, columns: usize) -> Launch {
+pub(super) fn launch(
+    (label, block): (&str, Block),
+    height: usize,
+    width: usize,
+    depth: usize,
+    columns: usize,
+) -> Launch {
     let (pixel_threads, channel_threads) = (block.rows / 8, block.columns / 8);
     let blocks = height.div_ceil(2) * width.div_ceil(4);
     Launch {
@@ -172,13 +178,13 @@ fn conv3x3_backward_twin<T: Real>(call: &mut Call<'_, T>) -> Result<()> {
     })
 }
 
-fn sizes(params: &ConvParams) -> (usize, usize, usize, usize) {
+pub(super) fn sizes(params: &ConvParams) -> (usize, usize, usize, usize) {
     (params.height as usize, params.width as usize, params.inputs as usize, params.outputs as usize)
 }
 
 vectorized! {
     /// Adds the bias, cuts at zero, and writes the mask, two rows at a time.
-    fn rectify<T>(output: &'a mut [T], mask: &'a mut [u32], bias: &'a [T], width: usize) {
+    pub(super) fn rectify<T>(output: &'a mut [T], mask: &'a mut [u32], bias: &'a [T], width: usize) {
         let channels = bias.len();
         let (quads, wide) = (channels.div_ceil(4), channels / 16 * 16);
         let pairs = output.chunks_mut(2 * width * channels).zip(mask.chunks_mut(width.div_ceil(4) * quads));
@@ -225,7 +231,7 @@ fn rectify_block<T: Real, const L: usize>(
 
 vectorized! {
     /// Lets through what the forward pass let through, of one row; `first` is its first pixel in the mask's words.
-    fn gate<T>(gated: &'a mut [T], values: &'a [T], mask: &'a [u32], first: usize, channels: usize) {
+    pub(super) fn gate<T>(gated: &'a mut [T], values: &'a [T], mask: &'a [u32], first: usize, channels: usize) {
         let quads = channels.div_ceil(4);
         let pixels = gated.chunks_exact_mut(channels).zip(values.chunks_exact(channels));
         for (x, (gated, values)) in pixels.enumerate() {

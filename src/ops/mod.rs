@@ -4,12 +4,16 @@
 
 pub mod adam;
 pub mod conv3x3;
+pub mod conv3x3_cooperative;
+pub mod conv3x3_half;
 pub mod copy_rect;
 pub mod gram;
+pub mod half;
 pub mod loss;
 pub mod matmul;
 pub mod moments;
 pub mod pool;
+pub mod pool_half;
 pub mod pool_l2;
 pub mod roof;
 pub mod scaled_loss;
@@ -40,6 +44,22 @@ pub static KERNELS: &[&Kernel] = &[
     &pool::POOL_AVERAGE_BACKWARD,
     &pool_l2::POOL_L2,
     &pool_l2::POOL_L2_BACKWARD,
+    &conv3x3_half::CONV3X3_HALF,
+    &conv3x3_half::CONV3X3_HALF_BACKWARD,
+    &pool_half::POOL_MAX_HALF,
+    &pool_half::POOL_MAX_HALF_BACKWARD,
+    &pool_half::POOL_AVERAGE_HALF,
+    &pool_half::POOL_AVERAGE_HALF_BACKWARD,
+    &pool_half::POOL_L2_HALF,
+    &pool_half::POOL_L2_HALF_BACKWARD,
+    &conv3x3_cooperative::CONV3X3_COOPERATIVE16,
+    &conv3x3_cooperative::CONV3X3_COOPERATIVE16_BACKWARD,
+    &conv3x3_cooperative::CONV3X3_COOPERATIVE8,
+    &conv3x3_cooperative::CONV3X3_COOPERATIVE8_BACKWARD,
+    &half::WIDEN,
+    &half::ADD_NARROWED,
+    &half::COPY_HALF,
+    &half::SPLIT_PICTURE,
     &gram::GRAM,
     &gram::GRAM_REDUCE,
     &gram::GRAM_BACKWARD,

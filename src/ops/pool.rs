@@ -2,10 +2,11 @@
 
 use rayon::prelude::*;
 
+use super::pool_half::{pool_average_half, pool_average_half_backward, pool_max_half, pool_max_half_backward};
 use super::{dims, grid, keep};
 use crate::cpu::vectorized;
 use crate::error::Result;
-use crate::kernel::{Call, Kernel, Real, Slot, float, kernel, params, words};
+use crate::kernel::{Call, Kernel, Real, Scalar, Slot, float, kernel, params, words};
 use crate::recording::{Launch, Recording, Tensor};
 
 params! {
@@ -53,7 +54,7 @@ pub fn winner_shape(height: usize, width: usize, channels: usize) -> [usize; 3] 
     [height.div_ceil(2), width.div_ceil(8), channels.div_ceil(4)]
 }
 
-/// Records max pooling and its winners.
+/// Records max pooling and its winners; of halves where the input is words.
 pub fn pool_max(
     recording: &mut Recording,
     label: &str,
@@ -61,6 +62,9 @@ pub fn pool_max(
     output: &Tensor,
     winner: &Tensor,
 ) -> Result<()> {
+    if input.scalar == Scalar::U32 {
+        return pool_max_half(recording, label, input, output, winner);
+    }
     let [height, width, channels] = dims(&POOL_MAX, "input", input)?;
     let words: usize = winner_shape(height, width, channels).iter().product();
     recording.dispatch(
@@ -79,6 +83,9 @@ pub fn pool_max_backward(
     winner: &Tensor,
     d_input: &Tensor,
 ) -> Result<()> {
+    if d_output.scalar == Scalar::U32 {
+        return pool_max_half_backward(recording, label, d_output, winner, d_input);
+    }
     let [height, width, channels] = dims(&POOL_MAX_BACKWARD, "d_input", d_input)?;
     recording.dispatch(
         &POOL_MAX_BACKWARD,
@@ -88,8 +95,11 @@ pub fn pool_max_backward(
     )
 }
 
-/// Records average pooling.
+/// Records average pooling; of halves where the input is words.
 pub fn pool_average(recording: &mut Recording, label: &str, input: &Tensor, output: &Tensor) -> Result<()> {
+    if input.scalar == Scalar::U32 {
+        return pool_average_half(recording, label, input, output);
+    }
     let [height, width, channels] = dims(&POOL_AVERAGE, "input", input)?;
     recording.dispatch(
         &POOL_AVERAGE,
@@ -106,6 +116,9 @@ pub fn pool_average_backward(
     d_output: &Tensor,
     d_input: &Tensor,
 ) -> Result<()> {
+    if d_output.scalar == Scalar::U32 {
+        return pool_average_half_backward(recording, label, d_output, d_input);
+    }
     let [height, width, channels] = dims(&POOL_AVERAGE_BACKWARD, "d_input", d_input)?;
     recording.dispatch(
         &POOL_AVERAGE_BACKWARD,

@@ -4,9 +4,10 @@ use rayon::prelude::*;
 
 use super::dims;
 use super::pool::{PoolParams, Sizes, launch, pool_params};
+use super::pool_half::{pool_l2_half, pool_l2_half_backward};
 use crate::cpu::vectorized;
 use crate::error::Result;
-use crate::kernel::{Call, Kernel, Real, Slot, float, kernel};
+use crate::kernel::{Call, Kernel, Real, Scalar, Slot, float, kernel};
 use crate::recording::{Recording, Tensor};
 
 /// See `shaders/pool_l2.wgsl`.
@@ -21,8 +22,11 @@ pub static POOL_L2_BACKWARD: Kernel = kernel!(
     [float("input", "H W C"), float("d_output", "H/2 W/2 C"), float("d_input", "H W C")]
 );
 
-/// Records L2 pooling: twice the root of the mean of squares.
+/// Records L2 pooling: twice the root of the mean of squares; of halves where the input is words.
 pub fn pool_l2(recording: &mut Recording, label: &str, input: &Tensor, output: &Tensor) -> Result<()> {
+    if input.scalar == Scalar::U32 {
+        return pool_l2_half(recording, label, input, output);
+    }
     let [height, width, channels] = dims(&POOL_L2, "input", input)?;
     recording.dispatch(
         &POOL_L2,
@@ -40,6 +44,9 @@ pub fn pool_l2_backward(
     d_output: &Tensor,
     d_input: &Tensor,
 ) -> Result<()> {
+    if input.scalar == Scalar::U32 {
+        return pool_l2_half_backward(recording, label, input, d_output, d_input);
+    }
     let [height, width, channels] = dims(&POOL_L2_BACKWARD, "input", input)?;
     recording.dispatch(
         &POOL_L2_BACKWARD,

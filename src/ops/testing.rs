@@ -8,9 +8,10 @@
 mod common;
 
 use super::Rect;
+use super::half::{narrowed, widened};
 use crate::cpu::CpuEngine;
 use crate::gpu::{Gpu, UNCHECKED};
-use crate::kernel::{Kernel, Scalar};
+use crate::kernel::{Kernel, Needs, Scalar};
 use crate::recording::{Backend, BufferTable, Command, Engine, Purpose, Recording, Tensor};
 pub(super) use common::{gpu, noise, random_word};
 
@@ -34,6 +35,14 @@ pub(super) const ELEMENTWISE: Bars = Bars { nmse: 1e-12, element: 3e-6 };
 pub(super) const PRODUCTS: Bars = Bars { nmse: 1e-11, element: 2e-5 };
 /// The same by Winograd's transforms.
 pub(super) const WINOGRAD: Bars = Bars { nmse: 1e-9, element: 1e-4 };
+
+/// A handful of roundings in f32, then one to half: only what lies near the middle of two halves may go the other way. What
+/// cuts off instead of rounding has an NMSE of about 1e-7, and so has what rounds in between.
+pub(super) const HALVES: Bars = Bars { nmse: 2e-9, element: 1e-3 };
+/// Sums of hundreds of products, rounded to half.
+pub(super) const HALF_PRODUCTS: Bars = Bars { nmse: 5e-9, element: 1e-3 };
+/// The same by Winograd's transforms.
+pub(super) const HALF_WINOGRAD: Bars = Bars { nmse: 2e-8, element: 1e-3 };
 
 /// Height and width of maps: every small parity, thin ones, and one that no tile divides.
 pub(super) const MAPS: [(usize, usize); 14] = [
@@ -83,14 +92,24 @@ pub(super) fn within(rect: Rect, width: usize, channels: usize) -> impl Fn(usize
     }
 }
 
+/// How an operand is held against the twin's in f64.
+#[derive(Clone, Copy, PartialEq)]
+enum Compared {
+    /// Floats within the bars, words exactly.
+    Itself,
+    /// Words of two halves, within the bars.
+    Halves,
+    /// Not at all: rounding near 0 may flip a mask, whose test looks at it.
+    Not,
+}
+
 struct Operand {
     tensor: Tensor,
     /// What the buffer holds before the launch, guard included, as bits.
     start: Vec<u32>,
     /// Elements that the launch must write; all others must keep their bits.
     written: Box<dyn Fn(usize) -> bool>,
-    /// Compared with the twin's in f64; a mask is not, since rounding near 0 may flip it: its test looks at it.
-    compared: bool,
+    compared: Compared,
 }
 
 /// One launch and its operands.
@@ -118,7 +137,12 @@ impl Case {
         start.resize(start.len() + GUARD, POISON);
         let buffer = self.table.add(&self.name, scalar, start.len(), Purpose::Tile);
         let tensor = Tensor { buffer, scalar, shape: shape.to_vec() };
-        self.operands.push(Operand { tensor: tensor.clone(), start, written: Box::new(written), compared: true });
+        self.operands.push(Operand {
+            tensor: tensor.clone(),
+            start,
+            written: Box::new(written),
+            compared: Compared::Itself,
+        });
         tensor
     }
 
@@ -174,9 +198,49 @@ impl Case {
     pub(super) fn output_mask(&mut self, shape: &[usize]) -> Tensor {
         let mask = self.output_words(shape);
         if let Some(operand) = self.operands.last_mut() {
-            operand.compared = false;
+            operand.compared = Compared::Not;
         }
         mask
+    }
+
+    fn as_halves(&mut self, tensor: Tensor) -> Tensor {
+        if let Some(operand) = self.operands.last_mut() {
+            operand.compared = Compared::Halves;
+        }
+        tensor
+    }
+
+    /// A map of halves, two in a word of `shape`.
+    pub(super) fn halves(&mut self, shape: &[usize], values: &[f32]) -> Tensor {
+        let mut words = vec![0; shape.iter().product()];
+        narrowed(&mut words, values);
+        let tensor = self.operand(Scalar::U32, shape, words, |_| false);
+        self.as_halves(tensor)
+    }
+
+    pub(super) fn random_halves(&mut self, shape: &[usize]) -> Tensor {
+        self.halves(shape, &self.noise(&[2 * shape.iter().product::<usize>()]))
+    }
+
+    /// Words of halves that the kernel writes (`=`), all of them.
+    pub(super) fn output_halves(&mut self, shape: &[usize]) -> Tensor {
+        self.halves_where(shape, false, |_| true)
+    }
+
+    /// Words of halves of which the kernel writes some, or adds to some.
+    pub(super) fn halves_where(
+        &mut self,
+        shape: &[usize],
+        adds: bool,
+        written: impl Fn(usize) -> bool + 'static,
+    ) -> Tensor {
+        let mut start = vec![POISON; shape.iter().product()];
+        if adds {
+            let values = self.noise(&[2 * start.len()]);
+            narrowed(&mut start, &values);
+        }
+        let tensor = self.operand(Scalar::U32, shape, start, written);
+        self.as_halves(tensor)
     }
 
     /// Floats that the kernel adds to (`+=`) in some places.
@@ -245,6 +309,13 @@ impl Ran<'_> {
         floats(self.words(tensor))
     }
 
+    /// The values of a map of halves.
+    pub(super) fn halves(&self, tensor: &Tensor) -> Vec<f32> {
+        let mut values = vec![0.0; 2 * tensor.len()];
+        widened(&mut values, self.words(tensor));
+        values
+    }
+
     /// Panics unless the last channel of every four is exactly 0.
     pub(super) fn check_padding(&self, tensor: &Tensor) {
         let padding: Vec<f32> = self.floats(tensor).into_iter().skip(3).step_by(4).collect();
@@ -287,7 +358,24 @@ impl Bench {
         if UNCHECKED.contains(&kernel.name) {
             gpus.extend(common::gpu_with(kernel.name, !common::checked()));
         }
+        gpus.retain(|gpu| {
+            let edge = gpu.matrices().map(|matrices| matrices.edge);
+            let has = match kernel.needs {
+                Needs::Nothing => true,
+                Needs::Matrices16 => edge == Some(16),
+                Needs::Matrices8 => edge == Some(8),
+            };
+            if !has {
+                common::skip(kernel.name, &format!("{} lacks {:?}", gpu.name(), kernel.needs));
+            }
+            has
+        });
         Bench { kernel, bars, cpu_bars: bars, gpus, cases: 0, worst: [0.0; 2] }
+    }
+
+    /// Threads of a subgroup of the GPU's, where it has matrix units.
+    pub(super) fn subgroup(&self) -> Option<u32> {
+        Some(self.gpus.first()?.matrices()?.subgroup)
     }
 
     pub(super) fn run(&mut self, case: &Case) {
@@ -305,9 +393,27 @@ impl Bench {
             let name = format!("{} {} on {}", self.kernel.name, case.name, engine.describe());
             let ran = Ran { case, bits: case.bits(engine.as_mut()), name };
             ran.check_writes();
-            for (operand, bits) in case.operands.iter().zip(&ran.bits).filter(|(operand, _)| operand.compared) {
+            for (operand, bits) in
+                case.operands.iter().zip(&ran.bits).filter(|(operand, _)| operand.compared != Compared::Not)
+            {
                 let tensor = &operand.tensor;
                 let place = format!("{} {:?}", ran.name, tensor.shape);
+                if operand.compared == Compared::Halves {
+                    let expected = oracle.read_words(tensor.buffer).unwrap();
+                    let pairs = bits.iter().zip(&expected).take(tensor.len()).enumerate();
+                    let pairs = pairs.filter(|(at, _)| (operand.written)(*at));
+                    let values = |word: u32| {
+                        let mut values = [0.0_f64; 2];
+                        widened(&mut values, &[word]);
+                        values
+                    };
+                    let pairs: Vec<(f64, f64)> =
+                        pairs.flat_map(|(_, (a, b))| values(*a).into_iter().zip(values(*b))).collect();
+                    let nmse = [self.cpu_bars, self.bars][which.min(1)].check(&pairs, &place);
+                    let worst = &mut self.worst[which.min(1)];
+                    *worst = worst.max(nmse);
+                    continue;
+                }
                 if tensor.scalar == Scalar::U32 {
                     assert_eq!(*bits, oracle.read_words(tensor.buffer).unwrap(), "{place}: words");
                     continue;

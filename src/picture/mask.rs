@@ -40,7 +40,7 @@ impl Mask {
         let (mask, content) = (self.resized(width, height), content.resized(width, height));
         let mut rgb = painted.rgb;
         for ((value, content), at) in rgb.iter_mut().zip(&content.rgb).zip(0..) {
-            let share: f32 = mask.values[at / 3];
+            let share: f32 = mask.values.get(at / 3).copied().unwrap_or(1.0);
             *value = match share {
                 share if share <= 0.0 => *content,
                 share if share >= 1.0 => *value,

@@ -7,16 +7,22 @@ use crate::kernel::Scalar;
 use crate::ops::Rect;
 use crate::ops::adam::{AdamTensors, adam};
 use crate::ops::conv3x3::{conv3x3, conv3x3_backward, mask_shape};
+use crate::ops::conv3x3_cooperative::{conv3x3_cooperative, conv3x3_cooperative_backward};
+use crate::ops::conv3x3_half::{conv3x3_half, conv3x3_half_backward};
 use crate::ops::copy_rect::{Mode, copy_rect};
 use crate::ops::gram::{gram, gram_backward, gram_reduce, splits};
+use crate::ops::half::half_shape;
+use crate::ops::matmul::matmul;
 use crate::ops::pool::{pool_average, pool_average_backward, pool_max, pool_max_backward, winner_shape};
 use crate::ops::{padded, winograd};
-use crate::recording::{Block, BufferTable, Purpose, Recording, Tensor};
+use crate::recording::{Block, BufferTable, Method, Purpose, Recording, Tensor};
 
 /// Kernels that can be run alone.
-pub const KERNELS: [&str; 16] = [
+pub const KERNELS: [&str; 19] = [
     "conv3x3",
     "conv3x3_backward",
+    "conv3x3_half",
+    "conv3x3_half_backward",
     "winograd_input",
     "winograd_d_output",
     "winograd_product",
@@ -29,6 +35,7 @@ pub const KERNELS: [&str; 16] = [
     "gram",
     "gram_reduce",
     "gram_backward",
+    "matmul",
     "adam",
     "copy_rect",
 ];
@@ -71,6 +78,16 @@ impl FromStr for Shape {
 
 /// Buffers and a recording with one launch of a kernel.
 pub fn alone(kernel: &str, shape: Shape) -> Result<(BufferTable, Recording)> {
+    alone_in(kernel, shape, None)
+}
+
+/// The same in blocks, where the kernel has a choice of them; the usual one if it is not given.
+pub(super) fn alone_in(kernel: &str, shape: Shape, block: Option<Block>) -> Result<(BufferTable, Recording)> {
+    if kernel == "conv3x3_half" || kernel == "conv3x3_half_backward" {
+        let forward = kernel == "conv3x3_half";
+        let (reads, writes) = if forward { (shape.inputs, shape.outputs) } else { (shape.outputs, shape.inputs) };
+        return of_halves(forward, shape, Method::Direct(block.unwrap_or(Block::usual(reads, writes))));
+    }
     let Shape { height, width, inputs, outputs } = shape;
     let mut table = BufferTable::default();
     let mut recording = Recording::new(kernel);
@@ -90,13 +107,28 @@ pub fn alone(kernel: &str, shape: Shape) -> Result<(BufferTable, Recording)> {
             let (input, weight) = (float("input", &map), float("weight", &[9, inputs, outputs]));
             let (bias, output) = (float("bias", &[outputs]), float("output", &[height, width, outputs]));
             let mask = made("mask", Scalar::U32, &mask_shape(height, width, outputs));
-            conv3x3(rec, (&label, Block::usual(inputs, outputs)), &input, &weight, &bias, &output, &mask)?;
+            conv3x3(
+                rec,
+                (&label, block.unwrap_or(Block::usual(inputs, outputs))),
+                &input,
+                &weight,
+                &bias,
+                &output,
+                &mask,
+            )?;
         }
         "conv3x3_backward" => {
             let (d_input, weight) = (float("d_input", &map), float("weight_rotated", &[9, outputs, inputs]));
             let d_output = float("d_output", &[height, width, outputs]);
             let mask = made("mask", Scalar::U32, &mask_shape(height, width, outputs));
-            conv3x3_backward(rec, (&label, Block::usual(outputs, inputs)), &d_output, &mask, &weight, &d_input)?;
+            conv3x3_backward(
+                rec,
+                (&label, block.unwrap_or(Block::usual(outputs, inputs))),
+                &d_output,
+                &mask,
+                &weight,
+                &d_input,
+            )?;
         }
         "winograd_input" => winograd::winograd_input(rec, &label, &float("input", &map), 0, &float("tiles", &tiles))?,
         "winograd_d_output" => {
@@ -107,7 +139,13 @@ pub fn alone(kernel: &str, shape: Shape) -> Result<(BufferTable, Recording)> {
         "winograd_product" => {
             let (tiles, weight) = (float("tiles", &tiles), float("weight", &[36, inputs, outputs]));
             let product = float("product", &[36, count, outputs]);
-            winograd::winograd_product(rec, (&label, Block::usual(inputs, outputs)), &tiles, &weight, &product)?;
+            winograd::winograd_product(
+                rec,
+                (&label, block.unwrap_or(Block::usual(inputs, outputs))),
+                &tiles,
+                &weight,
+                &product,
+            )?;
         }
         "winograd_output" => {
             let (product, bias, output) = (float("product", &tiles), float("bias", &[inputs]), float("output", &map));
@@ -142,6 +180,12 @@ pub fn alone(kernel: &str, shape: Shape) -> Result<(BufferTable, Recording)> {
             let (feature, d_gram) = (float("feature", &map), float("d_gram", &[inputs, inputs]));
             gram_backward(rec, &label, &feature, Rect::whole(height, width), &d_gram, &float("d_feature", &map))?;
         }
+        "matmul" => {
+            // Of C x C matrices.
+            let square = [inputs, inputs];
+            let [a, b, output] = ["a", "b", "output"].map(|name| float(name, &square));
+            matmul(rec, &label, (&a, &b), [1.0, 0.0], &output)?;
+        }
         "adam" => {
             let picture = [height, width, 4];
             let [image, d_image, m, v] = ["image", "d_image", "m", "v"].map(|name| float(name, &picture));
@@ -162,6 +206,32 @@ pub fn alone(kernel: &str, shape: Shape) -> Result<(BufferTable, Recording)> {
                 hint: format!("give one of {}", KERNELS.join(" ")),
             });
         }
+    }
+    Ok((table, recording))
+}
+
+/// A convolution of maps in half precision.
+pub(super) fn of_halves(forward: bool, shape: Shape, method: Method) -> Result<(BufferTable, Recording)> {
+    let Shape { height, width, inputs, outputs } = shape;
+    let (mut table, mut recording) = (BufferTable::default(), Recording::new("halves"));
+    let mut map = |channels| table.tensor("map", Scalar::U32, &half_shape([height, width, channels]), Purpose::Tile);
+    let (input, output) = (map(inputs), map(outputs));
+    let mask = table.tensor("mask", Scalar::U32, &mask_shape(height, width, outputs), Purpose::Tile);
+    let bias = table.tensor("bias", Scalar::F32, &[outputs], Purpose::Weights);
+    let taps = [9, if forward { inputs } else { outputs }, if forward { outputs } else { inputs }];
+    let (scalar, taps) =
+        if matches!(method, Method::Direct(_)) { (Scalar::F32, taps) } else { (Scalar::U32, half_shape(taps)) };
+    let (weight, rec) = (table.tensor("weight", scalar, &taps, Purpose::Weights), &mut recording);
+    match (method, forward) {
+        (Method::Direct(block), true) => conv3x3_half(rec, ("", block), &input, &weight, &bias, &output, &mask)?,
+        (Method::Direct(block), false) => conv3x3_half_backward(rec, ("", block), &output, &mask, &weight, &input)?,
+        (Method::Cooperative(units), true) => {
+            conv3x3_cooperative(rec, ("", units), &input, &weight, &bias, &output, &mask)?;
+        }
+        (Method::Cooperative(units), false) => {
+            conv3x3_cooperative_backward(rec, ("", units), &output, &mask, &weight, &input)?;
+        }
+        (Method::Winograd(_), _) => {}
     }
     Ok((table, recording))
 }

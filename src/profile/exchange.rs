@@ -72,13 +72,19 @@ impl Profile {
     }
 
     /// One iteration in the Trace Event Format, which Perfetto and chrome://tracing open: rows by their medians, one after
-    /// the other.
+    /// the other, inside one event for all of them.
     pub fn to_trace(&self) -> Value {
         let mut begin = 0.0;
         let mut events = vec![
             json!({ "name": "process_name", "ph": "M", "pid": 1, "tid": 1, "args": { "name": self.device } }),
             json!({ "name": "thread_name", "ph": "M", "pid": 1, "tid": 1, "args": { "name": "launches" } }),
         ];
+        let args = json!({ "clock": self.clock_name(), "whole_ms": self.whole * 1e3 });
+        let all = self.seconds() * 1e6;
+        let (name, cat) = ("iteration", "iteration");
+        events.push(
+            json!({ "name": name, "cat": cat, "ph": "X", "ts": 0, "dur": all, "pid": 1, "tid": 1, "args": args }),
+        );
         for row in &self.rows {
             let took = row.median * 1e6;
             events.push(json!({

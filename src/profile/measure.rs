@@ -8,8 +8,11 @@ use crate::error::Result;
 use crate::kernel::Scalar;
 use crate::ops::Rect;
 use crate::ops::copy_rect::{Mode, copy_rect};
+use crate::ops::half::packed;
 use crate::ops::roof::{CHAINS, roof_fma};
-use crate::recording::{Backend, BufferTable, Clock, Command, Engine, Purpose, Recording, Tensor, Timings};
+use crate::recording::{
+    Backend, BufferId, BufferTable, Clock, Command, Engine, Program, Purpose, Recording, Tensor, Timings,
+};
 
 /// A roof's launch is lengthened until it takes so long.
 const LONG_ENOUGH: f64 = 0.02;
@@ -27,32 +30,47 @@ pub struct Load<'a> {
     pub recording: &'a Recording,
 }
 
+/// A load on an engine, ready to run.
+#[derive(Debug)]
+pub struct Ready {
+    engine: Box<dyn Engine>,
+    program: Program,
+    /// Read back to wait.
+    word: BufferId,
+}
+
+impl Ready {
+    /// Allocates, fills and prepares.
+    pub fn new(backend: &dyn Backend, load: Load<'_>) -> Result<Ready> {
+        let mut engine = backend.engine()?;
+        let mut buffers = load.buffers.clone();
+        let word = buffers.add("wait", Scalar::U32, 1, Purpose::Reduction);
+        engine.allocate(&buffers)?;
+        fill(engine.as_mut(), load)?;
+        let program = engine.prepare(load.recording)?;
+        Ok(Ready { engine, program, word })
+    }
+
+    /// Runs it so many times in a row and waits for the end: how long that took on the host's clock.
+    pub fn run(&mut self, times: u32) -> Result<Duration> {
+        let begin = Instant::now();
+        self.engine.run(self.program, times)?;
+        self.engine.read_words(self.word)?;
+        Ok(begin.elapsed())
+    }
+}
+
 /// Runs a load twice to warm up, `times` times as a whole, and `times` times with every command timed.
 pub fn measure(backend: &dyn Backend, load: Load<'_>, times: u32, roofs: Roofs) -> Result<Profile> {
-    let mut engine = backend.engine()?;
-    engine.allocate(load.buffers)?;
-    fill(engine.as_mut(), load)?;
-    let program = engine.prepare(load.recording)?;
-    // Read back to wait, as runs do with their losses.
-    let small = tensors(load.recording).min_by_key(|tensor| load.buffers.info(tensor.buffer).len);
-    let run = |engine: &mut dyn Engine| -> Result<f64> {
-        let begin = Instant::now();
-        engine.run(program, 1)?;
-        match small {
-            Some(Tensor { buffer, scalar: Scalar::F32, .. }) => drop(engine.read(*buffer)?),
-            Some(Tensor { buffer, scalar: Scalar::U32, .. }) => drop(engine.read_words(*buffer)?),
-            None => {}
-        }
-        Ok(begin.elapsed().as_secs_f64())
-    };
+    let mut ready = Ready::new(backend, load)?;
     for _ in 0..2 {
-        run(engine.as_mut())?;
+        ready.run(1)?;
     }
     // In turns, lest a busy moment of the machine meets one of the two only.
     let (mut whole, mut clock, mut seconds) = (Vec::new(), Clock::Host, Vec::new());
     for _ in 0..times {
-        whole.push(run(engine.as_mut())?);
-        let timed = engine.profile(program, 1)?;
+        whole.push(ready.run(1)?.as_secs_f64());
+        let timed = ready.engine.profile(ready.program, 1)?;
         clock = timed.clock;
         seconds.extend(timed.seconds);
     }
@@ -68,7 +86,7 @@ pub fn measure(backend: &dyn Backend, load: Load<'_>, times: u32, roofs: Roofs) 
         };
         Row { kernel: kernel.into(), label, grid, flops, bytes, median, fastest }
     });
-    Ok(Profile { device: engine.describe(), clock, roofs, rows: rows.collect(), whole: median(&mut whole) })
+    Ok(Profile { device: ready.engine.describe(), clock, roofs, rows: rows.collect(), whole: median(&mut whole) })
 }
 
 /// Every tensor of every launch.
@@ -85,19 +103,26 @@ fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Numbers without denormals, infinities or NaN, which some devices take longer over.
+/// Numbers without denormals, infinities or NaN, which some devices take longer over, and not all zero, which some take less
+/// power for. Words of a map are two such halves, which make masks with bits of both kinds, too.
 fn fill(engine: &mut dyn Engine, load: Load<'_>) -> Result<()> {
     let mut seen = HashSet::new();
-    for tensor in tensors(load.recording).filter(|tensor| tensor.scalar == Scalar::F32) {
-        if !seen.insert(tensor.buffer.index()) {
+    for tensor in tensors(load.recording) {
+        let info = load.buffers.info(tensor.buffer);
+        let counts = tensor.scalar == Scalar::U32 && tensor.shape.len() < 3;
+        if counts || !seen.insert(tensor.buffer.index()) {
             continue;
         }
-        let info = load.buffers.info(tensor.buffer);
         let scale = if info.purpose == Purpose::Weights { 0.05 } else { 1.0 };
         let value = |i: usize| ((i.wrapping_mul(2_654_435_761) >> 8 & 0xffff) as f32 / 65536.0 - 0.25) * scale;
         let signed = info.purpose == Purpose::Weights || info.label.starts_with("image");
-        let values: Vec<f32> = (0..info.len).map(|i| if signed { value(i) } else { value(i).abs() + 1e-3 }).collect();
-        engine.write(tensor.buffer, &values)?;
+        let values = |len: usize| -> Vec<f32> {
+            (0..len).map(|i| if signed { value(i) } else { value(i).abs() + 1e-3 }).collect()
+        };
+        match tensor.scalar {
+            Scalar::F32 => engine.write(tensor.buffer, &values(info.len))?,
+            Scalar::U32 => engine.write_words(tensor.buffer, &packed(&values(2 * info.len)))?,
+        }
     }
     Ok(())
 }

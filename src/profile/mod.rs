@@ -3,13 +3,15 @@
 mod alone;
 mod exchange;
 mod measure;
+mod variants;
 
 use std::collections::HashMap;
 
 use crate::recording::Clock;
 
 pub use alone::{KERNELS, Shape, alone};
-pub use measure::{Load, measure, roofs};
+pub use measure::{Load, Ready, measure, roofs};
+pub use variants::{Variant, measure_variants, variants};
 
 /// What a device can do at most, measured on it.
 #[derive(Clone, Copy, Debug, PartialEq)]

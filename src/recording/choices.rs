@@ -7,6 +7,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use sha2::{Digest, Sha256};
+
 /// Which way a convolution goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Pass {
@@ -77,8 +79,42 @@ pub enum Method {
     /// One product with the picture's taps as rows, gathered on the way. All blocks give the same bits.
     Direct(Block),
     /// F(4x4, 3x3): a quarter of the multiplications in as many products as a transformed tile has positions, 36, each in
-    /// such blocks; rounding grows to about 1e-5 of the values. Blocks make no difference to the bits.
+    /// such blocks; rounding grows to about 1e-5 of the values. Blocks make no difference to the bits. Not of halves.
     Winograd(Block),
+    /// Of halves, by the device's matrix units. Sums are single, in another order than a direct one's.
+    Cooperative(Matrices),
+}
+
+/// Matrix units, which multiply halves and add up in single precision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Matrices {
+    /// Rows and columns of a matrix: 16 or 8.
+    pub edge: u32,
+    /// Threads of a subgroup, which multiply two together.
+    pub subgroup: u32,
+}
+
+impl Matrices {
+    /// Whether the shaders take so many channels.
+    pub fn suit(reads: usize, writes: usize) -> bool {
+        reads.is_multiple_of(32) && writes.is_multiple_of(64)
+    }
+}
+
+impl Method {
+    /// Whether there is such a convolution of maps in half precision.
+    pub fn takes_halves(self, of: Geometry) -> bool {
+        match self {
+            Method::Direct(_) => true,
+            Method::Winograd(_) => false,
+            Method::Cooperative(_) => Matrices::suit(of.reads, of.writes),
+        }
+    }
+
+    /// Whether there is one of maps in single precision.
+    pub fn takes_singles(self) -> bool {
+        !matches!(self, Method::Cooperative(_))
+    }
 }
 
 /// A method, and the convolutions that it is for.
@@ -145,7 +181,32 @@ impl Choices {
     /// How a convolution is computed.
     pub fn method(&self, of: Geometry) -> Method {
         let usual = Method::Direct(Block::usual(of.reads, of.writes));
-        self.rules.iter().find(|rule| rule.fits(of)).map_or(usual, |rule| rule.method)
+        let found = self.rules.iter().find(|rule| rule.fits(of) && rule.method.takes_singles());
+        found.map_or(usual, |rule| rule.method)
+    }
+
+    /// How a convolution of maps in half precision is computed.
+    pub fn method_of_halves(&self, of: Geometry) -> Method {
+        let usual = Method::Direct(Block::usual(of.reads, of.writes));
+        let found = self.rules.iter().find(|rule| rule.fits(of) && rule.method.takes_halves(of));
+        found.map_or(usual, |rule| rule.method)
+    }
+
+    /// The matrix units that they use.
+    pub fn matrices(&self) -> Option<Matrices> {
+        self.rules.iter().find_map(|rule| if let Method::Cooperative(units) = rule.method { Some(units) } else { None })
+    }
+
+    /// A digest of them all: with other choices the last bits of a result are others.
+    pub fn digest(&self) -> String {
+        if self.rules.is_empty() {
+            return "plain".into();
+        }
+        let mut hash = Sha256::new();
+        for Rule { pass, reads, writes, positions, method } in &self.rules {
+            hash.update(format!("{pass:?} {reads:?} {writes:?} {positions:?} {method}\n"));
+        }
+        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Puts a rule before all others: what was measured goes before what was supposed.
@@ -178,21 +239,30 @@ impl fmt::Display for Method {
         match self {
             Method::Direct(block) => write!(f, "direct {block}"),
             Method::Winograd(block) => write!(f, "winograd {block}"),
+            Method::Cooperative(units) => write!(f, "cooperative {units}"),
         }
+    }
+}
+
+impl fmt::Display for Matrices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{0}x{0} by {1}", self.edge, self.subgroup)
     }
 }
 
 impl FromStr for Method {
     type Err = String;
 
-    /// Reads what [`fmt::Display`] writes, if its block is one of [`Block::ALL`].
+    /// Reads what [`fmt::Display`] writes, if its block is one of [`Block::ALL`] and its matrix units can be.
     fn from_str(text: &str) -> Result<Method, String> {
         let unknown = || format!("`{text}` is no method of convolution");
-        let (name, block) = text.split_once(' ').ok_or_else(unknown)?;
-        let block = Block::ALL.into_iter().find(|known| known.to_string() == block).ok_or_else(unknown)?;
+        let (name, of) = text.split_once(' ').ok_or_else(unknown)?;
+        let block = || Block::ALL.into_iter().find(|known| known.to_string() == of).ok_or_else(unknown);
+        let units = || [8, 16].into_iter().flat_map(|edge| [8, 16, 32, 64].map(|subgroup| Matrices { edge, subgroup }));
         match name {
-            "direct" => Ok(Method::Direct(block)),
-            "winograd" => Ok(Method::Winograd(block)),
+            "direct" => Ok(Method::Direct(block()?)),
+            "winograd" => Ok(Method::Winograd(block()?)),
+            "cooperative" => units().find(|known| known.to_string() == of).map(Method::Cooperative).ok_or_else(unknown),
             _ => Err(unknown()),
         }
     }
@@ -208,10 +278,20 @@ mod tests {
 
     #[test]
     fn a_method_that_is_written_down_is_read_again() {
-        for method in Block::ALL.into_iter().flat_map(|block| [Method::Direct(block), Method::Winograd(block)]) {
+        let units = [(8, 32), (16, 32), (16, 64)].map(|(edge, subgroup)| Matrices { edge, subgroup });
+        let blocks = Block::ALL.into_iter().flat_map(|block| [Method::Direct(block), Method::Winograd(block)]);
+        for method in blocks.chain(units.map(Method::Cooperative)) {
             assert_eq!(method.to_string().parse(), Ok(method));
         }
-        for bad in ["", "direct", "direct 64x64", "direct 64x64x17", "fft 64x64x16", "direct  64x64x16"] {
+        for bad in [
+            "",
+            "direct",
+            "direct 64x64",
+            "direct 64x64x17",
+            "fft 64x64x16",
+            "direct  64x64x16",
+            "cooperative 4x4 by 32",
+        ] {
             assert!(bad.parse::<Method>().is_err(), "{bad}");
         }
     }
@@ -230,10 +310,27 @@ mod tests {
         assert_eq!(choices.method(geometry(64, 64, 99)), direct(Block::TALL));
         let back = Geometry { pass: Pass::Backward, ..geometry(64, 64, 99) };
         assert_eq!(choices.method(back), direct(Block::LARGE));
+        let others = [Choices::default(), choices.clone().held_to(Convolution::Winograd), choices.clone()];
+        let digests = others.map(|choices| choices.digest());
+        assert!(digests[0] == "plain" && digests[1] != digests[2] && digests[2].len() == 16, "{digests:?}");
         let winograd = choices.clone().held_to(Convolution::Winograd);
         assert_eq!(winograd.method(back), Method::Winograd(Block::SQUARE));
         assert_eq!(winograd.method(geometry(4, 64, 99)), direct(Block::SHALLOW));
         assert_eq!(winograd.held_to(Convolution::Direct), Choices::default());
         assert_eq!(choices.clone().held_to(Convolution::Direct), choices);
+    }
+
+    #[test]
+    fn halves_pass_over_winograd_and_singles_over_matrix_units() {
+        let cooperative = Method::Cooperative(Matrices { edge: 16, subgroup: 32 });
+        let winograd = Method::Winograd(Block::LARGE);
+        let rules = [cooperative, winograd, Method::Direct(Block::TALL)].map(Rule::always).into();
+        let mut choices = Choices { rules };
+        assert_eq!(choices.method(geometry(64, 64, 100)), winograd);
+        assert_eq!(choices.method_of_halves(geometry(64, 64, 100)), cooperative);
+        // No channels for the matrix units.
+        assert_eq!(choices.method_of_halves(geometry(8, 64, 100)), Method::Direct(Block::TALL));
+        choices.rules.retain(|rule| rule.method == winograd);
+        assert_eq!(choices.method_of_halves(geometry(64, 64, 100)), Method::Direct(Block::SQUARE));
     }
 }

@@ -16,6 +16,8 @@ struct Orders {
     drop_work: Vec<u64>,
     /// Bytes that an engine's buffers may have in all; 0 is no limit.
     memory: u64,
+    /// The method, as it is displayed, whose results count as wrong.
+    wrong: String,
     creations: AtomicU64,
     submissions: AtomicU64,
     /// From this submission on the device is destroyed before each; 0 is none.
@@ -54,6 +56,11 @@ impl Faults {
         Faults(Arc::new(Orders { drop_work: numbers.to_vec(), ..Orders::default() }))
     }
 
+    /// The method of this name gives wrong results where methods are checked.
+    pub fn wrong(method: &str) -> Faults {
+        Faults(Arc::new(Orders { wrong: method.into(), ..Orders::default() }))
+    }
+
     /// From now on the device is destroyed before every submission from this number on.
     pub fn lose_from(&self, number: u64) {
         self.0.lose_from.store(number, Ordering::Relaxed);
@@ -67,6 +74,11 @@ impl Faults {
     /// Submissions made so far.
     pub fn submissions(&self) -> u64 {
         self.0.submissions.load(Ordering::Relaxed)
+    }
+
+    /// Whether this method is to give wrong results.
+    pub(crate) fn spoils(&self, method: &str) -> bool {
+        self.0.wrong == method
     }
 
     /// Counts a creation of `bytes` by an engine whose job holds `held` already: whether there is room for it.

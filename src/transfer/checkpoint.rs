@@ -36,6 +36,8 @@ pub struct Checkpoint {
     pub(super) identity: Arc<BTreeMap<String, String>>,
     /// Device and engine.
     pub(super) device: String,
+    /// Digest of the run's choices of kernels; older files have none.
+    pub(super) kernels: Option<String>,
     pub(super) scale: usize,
     /// Height and width of that scale.
     pub(super) size: [usize; 2],
@@ -91,6 +93,7 @@ impl Checkpoint {
         for (key, value) in [
             ("format", FORMAT.to_string()),
             ("device", self.device.clone()),
+            ("kernels", self.kernels.clone().unwrap_or_default()),
             ("place", numbers(&[kept.iteration, self.first, self.scale as u32, height as u32, width as u32])),
             ("iterations", numbers(&self.iterations)),
             ("ways", joined(&self.ways)),
@@ -195,8 +198,9 @@ fn parse(bytes: &[u8]) -> Option<Checkpoint> {
     let kept = Kept { iteration, values, memory, counter: numbers("counter")? };
     let of = about.iter().filter_map(|(key, value)| Some((key.strip_prefix("of.")?.to_string(), value.clone())));
     let (identity, device) = (Arc::new(of.collect()), about.get("device")?.clone());
+    let kernels = about.get("kernels").filter(|text| !text.is_empty()).cloned();
     let (scale, iterations, kept) = (scale as usize, numbers("iterations")?, Arc::new(kept));
-    Some(Checkpoint { identity, device, scale, size, first, iterations, ways, history, kept })
+    Some(Checkpoint { identity, device, kernels, scale, size, first, iterations, ways, history, kept })
 }
 
 fn joined<T: ToString>(values: &[T]) -> String {

@@ -5,6 +5,7 @@ use super::layout::Way;
 use super::optimizer::{self, Adam, AdamForm, Lbfgs, Optimizer};
 use crate::error::{Error, Result};
 use crate::net::edge::Edge;
+use crate::net::maps::Precision;
 use crate::net::plan::Pooling;
 use crate::net::vgg19::Tap;
 use crate::picture::{MAX_DECODED_BYTES, Picture};
@@ -137,6 +138,8 @@ pub struct Config {
     pub edge: Edge,
     /// Factor on what pooling gives: crowsonkb has 2 for average and 0.78 for L2 pooling.
     pub pooling_scale: f32,
+    /// What the maps between convolutions are stored in.
+    pub precision: Precision,
     /// The ways in which convolutions may be computed, which differ in time and rounding.
     pub convolution: Convolution,
     /// Number of steps at each scale.
@@ -218,6 +221,7 @@ impl Default for Config {
             pooling: Pooling::Average,
             edge: Edge::Zero,
             pooling_scale: 1.0,
+            precision: Precision::F32,
             convolution: Convolution::Auto,
             iterations: 200,
             first_iterations: None,
@@ -309,6 +313,10 @@ impl Config {
                 format!("{}", self.init_noise),
                 "give a number from 0, no noise, to 1, noise alone",
             );
+        }
+        if self.precision == Precision::F16 && self.convolution == Convolution::Winograd {
+            let what = "winograd does not go with maps in half precision".into();
+            return fail("convolution", what, "use `auto` or `direct`, or --precision f32");
         }
         self.validate_optimizer()?;
         let iterations = [("iterations", Some(self.iterations)), ("first-iterations", self.first_iterations)];

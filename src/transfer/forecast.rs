@@ -1,5 +1,5 @@
 //! How a scale is cut so that it fits: lays it out in several ways, forecasts their memory, and takes the fastest way
-//! that fits. Nothing is allocated on a device meanwhile.
+//! that fits. Nothing is allocated on a device meanwhile, but for the trial of matrix units where maps are halves.
 
 use super::config::Config;
 use super::layout::{Stage, Way, deepest};
@@ -7,6 +7,7 @@ use super::lbfgs::Parts;
 use super::parts::Scene;
 use super::scales::Scale;
 use crate::error::{Error, Result};
+use crate::net::check::checked;
 use crate::net::tiles::grid;
 use crate::recording::{Backend, BufferInfo, BufferTable, Choices, Engine, Purpose, Recording, Room};
 use crate::weights::Weights;
@@ -77,20 +78,15 @@ impl Backend for Anywhere {
 /// Lays a scale out in the way that [`Config::ways`], or else [`Config::tile`] and [`Config::memory`], ask for on this device.
 pub(super) fn stage(backend: &dyn Backend, weights: &Weights, config: &Config, scene: Scene) -> Result<Stage> {
     let scale = scene.scale;
-    let choices = backend.choices().held_to(config.convolution);
+    let (choices, dropped) = checked(backend, backend.choices().held_to(config.convolution), config.precision);
     let planner = Planner { backend, weights, config, scene, room: backend.room(), choices };
-    let before = config.ways.get(scale.index);
-    if let Some(stage) = before.and_then(|way| planner.again(*way)) {
-        return Ok(stage);
-    }
-    let mut stage = match config.tile {
-        Some(_) => planner.given(),
-        None => planner.chosen(),
-    }?;
-    stage.note = before.filter(|way| **way != stage.way).map(|way| {
-        let (Scale { width, height, .. }, now) = (scale, stage.way);
-        format!("{width}x{height}: tiles were \"{way}\" before, are \"{now}\" now; the bits may be others")
+    let mut stage = planner.best()?;
+    // Once for a job.
+    let dropped = dropped.filter(|_| scale.index == 0).map(|method| {
+        format!("convolutions by `{method}` are wrong on this device, or fail, and are left out; the run is slower")
     });
+    let notes: Vec<String> = dropped.into_iter().chain(stage.note.take()).collect();
+    stage.note = Some(notes.join("; ")).filter(|text| !text.is_empty());
     Ok(stage)
 }
 
@@ -105,6 +101,24 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
+    /// The way of an earlier run, or else what is asked for, with a note where the two differ.
+    fn best(&self) -> Result<Stage> {
+        let scale = self.scene.scale;
+        let before = self.config.ways.get(scale.index);
+        if let Some(stage) = before.and_then(|way| self.again(*way)) {
+            return Ok(stage);
+        }
+        let mut stage = match self.config.tile {
+            Some(_) => self.given(),
+            None => self.chosen(),
+        }?;
+        stage.note = before.filter(|way| **way != stage.way).map(|way| {
+            let (Scale { width, height, .. }, now) = (scale, stage.way);
+            format!("{width}x{height}: tiles were \"{way}\" before, are \"{now}\" now; the bits may be others")
+        });
+        Ok(stage)
+    }
+
     fn lay(&self, tile: Option<usize>, recompute: bool) -> Result<Stage> {
         let way = Way { tile, recompute };
         let mut stage = Stage::new(self.config, self.weights, self.scene.clone(), way, &self.choices)?;

@@ -197,7 +197,13 @@ impl Layout {
         let (height, width) = (scale.height, scale.width);
         let mut work = Workspace::default();
         let measure = Measure::new(config, weights.activation_unit);
-        let mut network = Network::new(&mut work, weights, config.depth(), config.pooling, (choices, [height, width]))?;
+        let mut network = Network::new(
+            &mut work,
+            weights,
+            config.depth(),
+            (config.pooling, config.precision),
+            (choices, [height, width]),
+        )?;
         (network.edge, network.pooling_scale) = (config.edge, config.pooling_scale);
         let mut names: Vec<String> = config.content_layers.iter().map(|(tap, _)| format!("content/{tap}")).collect();
         for part in 1..=scene.parts.len() {
@@ -226,8 +232,8 @@ impl Layout {
         let state = state.unwrap_or_else(|| State::Lbfgs(lbfgs(&mut work)));
         let tiles = tiles_for(config, way, height, width);
         let content = |(tap, _): &(Tap, f32)| match recompute {
-            true => FeatureTarget::of_a_tile(&mut work, *tap, &tiles),
-            false => FeatureTarget::new(&mut work, *tap, height, width),
+            true => FeatureTarget::of_a_tile(&mut work, &network, *tap, &tiles),
+            false => FeatureTarget::new(&mut work, &network, *tap, [height, width]),
         };
         let contents = config.content_layers.iter().map(content).collect();
         let counter = work.table.tensor("step", Scalar::U32, &[1], Purpose::Image);

@@ -14,6 +14,7 @@ mod normalize;
 mod optimizer;
 mod parts;
 pub mod presets;
+mod rehearsal;
 mod report;
 mod rig;
 mod run;
@@ -24,6 +25,7 @@ mod studio;
 mod targets;
 mod variation;
 
+pub use crate::net::maps::Precision;
 pub use crate::recording::Convolution;
 pub use calibrate::calibrate;
 pub use checkpoint::Checkpoint;

@@ -3,6 +3,7 @@
 use super::config::{Config, Init, Orientation, Size, StyleLoss, TotalVariation, layers};
 use super::optimizer::{Adam, AdamForm, Lbfgs, Optimizer};
 use crate::net::edge::Edge;
+use crate::net::maps::Precision;
 use crate::net::plan::Pooling;
 use crate::recording::Convolution;
 
@@ -165,6 +166,7 @@ fn article() -> Config {
         pooling: Pooling::Max,
         edge: Edge::Zero,
         pooling_scale: 1.0,
+        precision: Precision::F32,
         convolution: Convolution::Auto,
         iterations: 500,
         first_iterations: None,

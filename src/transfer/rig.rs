@@ -10,6 +10,7 @@ use super::stage::{Carry, Queue, Running};
 use super::start::write_values;
 use crate::error::{Error, Result};
 use crate::net::bands::Bands;
+use crate::net::maps::Precision;
 use crate::recording::Engine;
 
 /// Edges of the tiles that are tried when memory runs out, in pixels. All are multiples of every grid.
@@ -57,6 +58,13 @@ pub(super) struct Rig {
 }
 
 impl Rig {
+    /// The error of a run whose losses or picture stopped being finite.
+    pub(super) fn diverged(&self, term: String, iteration: u32) -> Error {
+        let halves = if self.config.precision == Precision::F16 { ", or use --precision f32" } else { "" };
+        let hint = format!("lower --learning-rate, or the weights of the losses{halves}");
+        Error::NonFinite { term, iteration, hint }
+    }
+
     pub(super) fn new(engine: Box<dyn Engine>, queue: Queue, config: Config) -> Rig {
         Rig {
             engine,

@@ -8,12 +8,14 @@ use super::config::Config;
 use super::forecast::{Anywhere, Plan};
 use super::inputs::Inputs;
 use super::layout::{RING, Way, lay_out};
+use super::rehearsal::Rehearsal;
 use super::report::Report;
 use super::rig::{Kept, Rig};
 use super::scales::Scale;
 use super::stage::{Carry, Queue, Running, without_padding};
 use super::studio::{Network, Sizes};
 use crate::error::{Error, Result};
+use crate::net::maps::Precision;
 use crate::picture::{Filter, Picture, resampled};
 use crate::recording::{Backend, BufferTable, Ledger, Recording, Submissions};
 use crate::weights::Weights;
@@ -22,6 +24,8 @@ mod resume;
 
 /// No picture is this far from 0..255 unless the optimiser diverged.
 const RUNAWAY: f32 = 1e6;
+/// The same where maps are halves: beyond it activations may overflow, which a ReLU hides.
+const RUNAWAY_OF_HALVES: f32 = 2e3;
 /// Batches of iterations grow until one takes about this long: often enough to stay responsive.
 const BATCH: Duration = Duration::from_millis(100);
 
@@ -92,10 +96,11 @@ impl StyleTransfer {
         sizes: &mut Sizes,
     ) -> Result<StyleTransfer> {
         let stages = lay_out(backend, &network.weights, inputs, &config)?;
+        let rehearsal = Rehearsal::of(backend, network, inputs, &config)?;
         let notes: Vec<String> = stages.iter().filter_map(|stage| stage.note.clone()).collect();
         let scales = stages.iter().map(|stage| stage.scene.scale).collect();
         let names = stages.first().map(|stage| stage.layout.names.clone()).unwrap_or_default();
-        let (queue, mean) = (Queue::new(stages, network, inputs, sizes), network.mean);
+        let (queue, mean) = (Queue::new(stages, network, inputs, rehearsal, sizes), network.mean);
         let mut rig = Rig::new(backend.engine()?, queue, config);
         if !notes.is_empty() {
             rig.notes.push(notes.join("; "));
@@ -133,7 +138,7 @@ impl StyleTransfer {
     }
 
     /// [`StyleTransfer::plan`] with the memory and the limits of a device, which may make it other tiles. Nothing is
-    /// allocated on it.
+    /// allocated on it, but for a trial of its matrix units where maps are halves.
     pub fn plan_on(
         backend: &dyn Backend,
         weights: &Weights,
@@ -243,7 +248,7 @@ impl StyleTransfer {
     }
 
     fn check_diverged(&self) -> Result<()> {
-        self.diverged.clone().map_or(Ok(()), |(term, iteration)| Err(diverged(term, iteration)))
+        self.diverged.clone().map_or(Ok(()), |(term, iteration)| Err(self.rig.diverged(term, iteration)))
     }
 
     /// Runs to the end, one report per iteration. Stop by dropping the iterator. Iterations run in batches of about
@@ -379,11 +384,12 @@ impl StyleTransfer {
     /// The same in pieces of whole rows, each with the mean.
     fn each_value(&mut self, mut take: impl FnMut(&[f32], [f32; 3])) -> Result<()> {
         let (iteration, mean) = (self.iteration, self.mean);
+        let runaway = if self.rig.config.precision == Precision::F16 { RUNAWAY_OF_HALVES } else { RUNAWAY };
         for band in 0..self.running.result().tensors().len() {
             let values = self.surviving(|job| job.running.result().read_band(job.rig.engine.as_mut(), band))?;
-            if values.iter().any(|value| value.is_nan() || value.abs() > RUNAWAY) {
+            if values.iter().any(|value| value.is_nan() || value.abs() > runaway) {
                 self.diverged = Some(("the picture".into(), iteration));
-                return Err(diverged("the picture".into(), iteration));
+                return Err(self.rig.diverged("the picture".into(), iteration));
             }
             take(&values, mean);
         }
@@ -400,6 +406,21 @@ impl StyleTransfer {
         // Not repeated after a failure: the state alone does not say what its last gradient was.
         let values = self.running.d_image.read(self.rig.engine.as_mut())?;
         Ok(values.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect())
+    }
+
+    /// What the picture's gradient is multiplied with between convolutions: 1 in single precision.
+    #[doc(hidden)]
+    pub fn gradient_factor(&mut self) -> Result<f32> {
+        match self.rig.config.precision {
+            Precision::F32 => Ok(1.0),
+            Precision::F16 => Ok(self.buffer("factors")?.last().map_or(1.0, |inverse| 1.0 / inverse)),
+        }
+    }
+
+    /// A float buffer of the scale at work by its label.
+    pub(super) fn buffer(&mut self, label: &str) -> Result<Vec<f32>> {
+        let missing = || Error::Kernel { kernel: "transfer".into(), what: format!("no buffer is called {label}") };
+        self.rig.engine.read(self.running.table.find(label).ok_or_else(missing)?)
     }
 
     /// Iterations done.
@@ -423,6 +444,12 @@ impl StyleTransfer {
         self.rig.engine.describe()
     }
 
+    /// Digest of the choices of kernels at the largest scale, which bear on the last bits; `plain` where there are none.
+    pub fn kernels(&self) -> String {
+        let last = self.rig.queue.len().saturating_sub(1);
+        self.rig.queue.stage(last).map(|stage| stage.choices.digest()).unwrap_or_default()
+    }
+
     /// What one iteration does at the scale at work: for profiles.
     pub fn recording(&self) -> &Recording {
         &self.running.recording
@@ -437,8 +464,4 @@ impl StyleTransfer {
     pub fn buffers(&self) -> &BufferTable {
         &self.running.table
     }
-}
-
-fn diverged(term: String, iteration: u32) -> Error {
-    Error::NonFinite { term, iteration, hint: "lower --learning-rate, or the weights of the losses".into() }
 }

@@ -11,6 +11,7 @@ use super::lbfgs::{Lbfgs, Memory, Vectors};
 use super::losses::StyleTarget;
 use super::optimizer::AdamForm;
 use super::parts::Part;
+use super::rehearsal::Rehearsal;
 use super::scales::Scale;
 use super::start::{clamped, hold, hold_content, start_values, write_picture, write_values};
 use super::studio::{Network, Sizes};
@@ -45,6 +46,8 @@ pub(super) struct Queue {
     scales: Vec<Prepared>,
     network: Network,
     targets: Option<StyleTargets>,
+    /// Where maps are halves.
+    rehearsal: Option<Rehearsal>,
 }
 
 /// The scale that is at work.
@@ -73,7 +76,13 @@ enum Method {
 
 impl Queue {
     /// `sizes` are where the styles are resampled.
-    pub(super) fn new(stages: Vec<Stage>, network: &Network, inputs: &Inputs<'_>, sizes: &mut Sizes) -> Queue {
+    pub(super) fn new(
+        stages: Vec<Stage>,
+        network: &Network,
+        inputs: &Inputs<'_>,
+        rehearsal: Option<Rehearsal>,
+        sizes: &mut Sizes,
+    ) -> Queue {
         let mut prepared = |stage: Stage| {
             let Scale { width, height, .. } = stage.scene.scale;
             let wanted = inputs.styles.iter().zip(&stage.scene.styles);
@@ -81,7 +90,7 @@ impl Queue {
             Prepared { content: inputs.content.resized(width, height), styles, stage }
         };
         let scales = stages.into_iter().map(&mut prepared).collect();
-        Queue { scales, network: network.clone(), targets: inputs.targets.clone() }
+        Queue { scales, network: network.clone(), targets: inputs.targets.clone(), rehearsal }
     }
 
     /// Number of scales.
@@ -108,17 +117,16 @@ impl Queue {
         let parts: Vec<_> = stage.scene.parts.iter().map(|part| &part.styles).collect();
         let styles = styles.iter().map(|style| digest([&[style.width as f32][..], &style.rgb[..]]));
         let layers: Vec<_> = config.style_layers.iter().map(|(tap, _)| tap.to_string()).collect();
-        let Config { style_loss, pooling, pooling_scale, edge, max_buffer, .. } = config;
+        let Config { style_loss, pooling, pooling_scale, edge, max_buffer, precision, .. } = config;
         let (network, unit) = (self.network.digest(), self.network.weights.activation_unit);
         let how = (style_loss, pooling, pooling_scale, edge, max_buffer, stage.way.tile, config.depth());
         // Rules go by the size of the content's maps; where there are none, contents of every size share targets.
         let size = [stage.scene.scale.height, stage.scene.scale.width];
         let rules = (!stage.choices.rules.is_empty()).then_some((&stage.choices.rules, size));
-        format!(
-            "{} {network} {unit} {how:?} {rules:?} {layers:?} {parts:?} {}",
-            engine.describe(),
-            styles.collect::<String>()
-        )
+        // Halves are rounded after their factors, which follow from the other pictures, too.
+        let stored = (precision, self.rehearsal.as_ref().map(Rehearsal::activations));
+        let (device, styles) = (engine.describe(), styles.collect::<String>());
+        format!("{device} {network} {unit} {how:?} {rules:?} {stored:?} {layers:?} {parts:?} {styles}")
     }
 
     /// The picture that a run gives: painted over the content, in the size of the result.
@@ -204,7 +212,8 @@ impl Queue {
         let Prepared { stage, content, .. } = prepared;
         let Stage { scene, layout, content_pass, step, parts, .. } = stage;
         engine.allocate(&layout.work.table)?;
-        layout.network.upload(engine, &self.network.weights)?;
+        let scaling = self.rehearsal.as_ref().map(|found| found.scaling(&scene.scale)).unwrap_or_default();
+        layout.network.upload(engine, &self.network.weights, &scaling)?;
         layout.shares.iter().try_for_each(|shares| shares.upload(engine))?;
         if let Some(paint) = &scene.paint {
             let mut rest = &paint.values[..];

@@ -9,7 +9,8 @@ pub(super) type Values = Arc<Vec<Vec<f32>>>;
 /// Targets of styles that were measured already. Cheap to clone: clones share what they hold. Give the same one to several
 /// runs in [`Inputs::targets`](super::Inputs::targets), and those with the same styles, network, sizes, settings that bear
 /// on the targets, tiles and device pass over measuring them; their results are the same to the bit. Of every other run
-/// the targets are measured and kept as well: for each scale and layer, 4 bytes times the square of its channels.
+/// the targets are measured and kept as well: for each scale and layer, 4 bytes times the square of its channels. Where maps
+/// are halves, the factors that they carry must be the same, too, which follow from the content as well.
 #[derive(Clone, Debug, Default)]
 pub struct StyleTargets(Arc<Mutex<HashMap<String, Values>>>);
 

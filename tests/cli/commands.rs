@@ -86,6 +86,11 @@ fn an_option_goes_before_the_files_and_the_files_before_the_presets() {
         2,
         "first-iterations is not meant"
     );
+    folder.write("pair.toml", "iterations = \"2,1\"\nmin-scale = 12\nscale-factor = 2\nsize = 24\n");
+    assert_eq!(
+        run("pair", "--preset plain --content-layers , --style-layers relu1_1 --config pair.toml").lines().count(),
+        3
+    );
     for options in ["--tv-weight 0", "--style-size 20", "--optimizer lbfgs"] {
         run(&options[2..6], &format!("--config all.toml {size} -n 1 {options}"));
     }

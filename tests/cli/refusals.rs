@@ -132,6 +132,13 @@ fn a_wrong_option_is_named_with_the_remedy() {
     for (options, error, hint) in [
         ("--preset nope", "preset: there is no preset `nope`", "`impasto presets` lists them"),
         ("-n 0", "iterations: 0", "give 1 to 1000000"),
+        ("-n 7,0", "iterations: 0", "give 1 to 1000000"),
+        ("-n 0,7", "first-iterations: 0", "give 1 to 1000000"),
+        (
+            "-n 9,7 --first-iterations 8",
+            "iterations: 9,7 beside --first-iterations",
+            "give the first scale's number once",
+        ),
         ("--first-iterations 0", "first-iterations: 0", "give 1 to 1000000"),
         ("--scale-factor 1", "scale-factor: 1", "give 1.1 or more, e.g. 1.4142 or 2"),
         ("--tv-weight NaN", "tv-weight: NaN", not_negative),
@@ -152,6 +159,11 @@ fn a_wrong_option_is_named_with_the_remedy() {
         ("--learning-rate-decay 1.5", "learning-rate-decay: 1.5", "give a number above 0, at most 1, e.g. 0.995"),
         ("--optimizer lbfgs --learning-rate -1", "learning-rate: -1", positive),
         ("--optimizer lbfgs --lbfgs-history 0", "lbfgs-history: 0", "give 1 to 100; 10 is usual"),
+        (
+            "--precision f16 --convolution winograd",
+            "convolution: winograd does not go with maps in half precision",
+            "use `auto` or `direct`, or --precision f32",
+        ),
         ("--optimizer lbfgs --clamp", "clamp: does not go with L-BFGS", "use Adam, or leave it out"),
         (
             "--optimizer lbfgs --normalize-gradients",
@@ -271,7 +283,9 @@ fn an_argument_that_cannot_be_read_is_named_with_what_can() {
             &format!("invalid value '{value}' for '{option} {name}': {remedy}"),
         );
     }
-    for (option, value) in [("--style-loss", "mse"), ("--tv", "l3"), ("--pooling", "min"), ("--convolution", "fft")] {
+    for (option, value) in
+        [("--style-loss", "mse"), ("--tv", "l3"), ("--pooling", "min"), ("--convolution", "fft"), ("--precision", "f8")]
+    {
         let run = format!("stylize content.png -s style.png --device cpu -o out.png {option} {value}");
         let ended = folder.run(&run);
         assert_eq!(ended.code, Some(2), "{}", ended.stderr);
@@ -286,6 +300,12 @@ fn an_argument_that_cannot_be_read_is_named_with_what_can() {
         "stylize content.png -s style.png -o out.png --edge mirror",
         "invalid value 'mirror' for '--edge <EDGE>'",
     );
+    for text in ["x", "1,2,3", "5,", "-1"] {
+        folder.misused(
+            &format!("stylize content.png -s style.png -o out.png -n {text}"),
+            &format!("invalid value '{text}' for '--iterations <N|FIRST,N>': give N, or FIRST,N, e.g. 1000,500"),
+        );
+    }
     folder.misused("stylize content.png -s style.png -o out.png --colour", "unexpected argument '--colour' found");
     for (options, error) in [
         ("--optimizer sgd", "invalid value 'sgd' for '--optimizer <OPTIMIZER>'"),

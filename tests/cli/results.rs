@@ -95,7 +95,7 @@ fn pictures_on_the_way_are_saved_under_numbered_names() {
 #[test]
 fn coarse_to_fine_every_picture_has_the_size_of_the_result_and_the_log_names_the_scale() {
     let folder = Folder::new();
-    let scales = "-n 2 --first-iterations 3 --size 32x24 --min-scale 16 --scale-factor 2";
+    let scales = "-n 3,2 --size 32x24 --min-scale 16 --scale-factor 2";
     let ended = folder.stylize(&format!("{scales} --save-every 2 -o out.png --log log.jsonl --print-every 5"));
     assert!(ended.stderr.contains("\nsize: 16x12, 3 iterations, then 32x24, 2 iterations\n"), "{}", ended.stderr);
     assert!(ended.stderr.contains("\n5/5  32x24  loss "), "{}", ended.stderr);

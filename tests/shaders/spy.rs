@@ -4,13 +4,16 @@ use std::sync::{Arc, Mutex};
 
 use impasto::error::Result;
 use impasto::kernel::Kernel;
+use impasto::net::check::matrix_units_agree;
+use impasto::net::edge::Edge;
 use impasto::net::plan::Pooling;
 use impasto::ops::KERNELS;
 use impasto::picture::Picture;
 use impasto::recording::{
-    Backend, Block, BufferId, BufferTable, Choices, Command, Dispatch, Engine, Method, Program, Recording, Rule,
+    Backend, Block, BufferId, BufferTable, Choices, Command, Dispatch, Engine, Matrices, Method, Program, Recording,
+    Rule,
 };
-use impasto::transfer::{Config, Size, StyleLoss, StyleTransfer};
+use impasto::transfer::{Config, Precision, Size, StyleLoss, StyleTransfer};
 use impasto::weights::builtin::builtin;
 
 /// Values of a shader's overrides.
@@ -27,11 +30,13 @@ struct SpyEngine {
     spy: Spy,
     /// Hands out programs; it only ever sees empty recordings.
     real: Box<dyn Engine>,
+    /// Lengths of the buffers, which read as zeros.
+    lens: Vec<usize>,
 }
 
 impl Backend for Spy {
     fn engine(&self) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(SpyEngine { spy: self.clone(), real: impasto::cpu::Cpu.engine()? }))
+        Ok(Box::new(SpyEngine { spy: self.clone(), real: impasto::cpu::Cpu.engine()?, lens: Vec::new() }))
     }
     fn choices(&self) -> Choices {
         self.choices.clone()
@@ -42,7 +47,8 @@ impl Engine for SpyEngine {
     fn describe(&self) -> String {
         "spy".into()
     }
-    fn allocate(&mut self, _: &BufferTable) -> Result<()> {
+    fn allocate(&mut self, table: &BufferTable) -> Result<()> {
+        self.lens = table.infos().iter().map(|info| info.len).collect();
         Ok(())
     }
     fn prepare(&mut self, recording: &Recording) -> Result<Program> {
@@ -62,8 +68,8 @@ impl Engine for SpyEngine {
     fn write_words(&mut self, _: BufferId, _: &[u32]) -> Result<()> {
         Ok(())
     }
-    fn read(&mut self, _: BufferId) -> Result<Vec<f32>> {
-        Ok(Vec::new())
+    fn read(&mut self, buffer: BufferId) -> Result<Vec<f32>> {
+        Ok(vec![0.0; self.lens[buffer.index()]])
     }
     fn read_words(&mut self, _: BufferId) -> Result<Vec<u32>> {
         Ok(Vec::new())
@@ -100,6 +106,23 @@ pub(crate) fn launches() -> Vec<Dispatch> {
         spy.choices = Choices { rules: vec![Rule::always(method)] };
         let picture = Picture { height: 9, width: 10, rgb: vec![100.0; 270] };
         let config = Config { size: Size::Native, ..Config::default() };
+        StyleTransfer::new(&spy, &weights, &picture, std::slice::from_ref(&picture), config).unwrap();
+    }
+    // Matrix units of both sizes, with one and two columns of subgroups: a spy computes nothing, so that no run trusts them.
+    for (edge, subgroup) in [(8, 32), (16, 32), (16, 64)] {
+        assert!(!matrix_units_agree(&spy, Matrices { edge, subgroup }).unwrap());
+    }
+    // Halves: every pooling and block, a cropped edge.
+    for (at, block) in Block::ALL.into_iter().enumerate() {
+        spy.choices = Choices { rules: vec![Rule::always(Method::Direct(block))] };
+        let picture = Picture { height: 9, width: 10, rgb: vec![100.0; 270] };
+        let config = Config {
+            size: Size::Native,
+            pooling: [Pooling::Max, Pooling::Average, Pooling::L2][at % 3],
+            edge: if at == 0 { Edge::Replicate } else { Edge::Zero },
+            precision: Precision::F16,
+            ..Config::default()
+        };
         StyleTransfer::new(&spy, &weights, &picture, std::slice::from_ref(&picture), config).unwrap();
     }
     let seen = spy.seen.lock().unwrap();

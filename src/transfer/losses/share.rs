@@ -38,13 +38,13 @@ impl Shares {
         })
     }
 
-    /// The shares of a tile's owned positions, and the column where they begin; `None` where all are zero.
-    fn of(&self, region: &Region) -> Option<(&Tensor, usize)> {
-        let Region { top, left, owned, .. } = *region;
+    /// The shares of a region's owned positions, and the row and column where they begin; `None` where all are zero.
+    fn of(&self, region: &Region) -> Option<(&Tensor, usize, usize)> {
+        let Region { top, left, owned, above, .. } = *region;
         let row = |y: usize| &self.level.values[y * self.level.width + left..][..owned.width];
         let any = (top..top + owned.height).any(|y| row(y).iter().any(|share| *share > 0.0));
-        let (_, tensor) = self.rows.iter().find(|(begin, _)| *begin == top)?;
-        any.then_some((tensor, left))
+        let (_, tensor) = self.rows.iter().find(|(begin, _)| *begin + above == top)?;
+        any.then_some((tensor, above, left))
     }
 
     /// Records `feature * factor` at the owned positions into a temporary tensor; `None` where that is zero.
@@ -56,10 +56,10 @@ impl Shares {
         (feature, region): (&Tensor, &Region),
         factor: Factor,
     ) -> Result<Option<Tensor>> {
-        let Some((share, left)) = self.of(region) else { return Ok(None) };
+        let Some(share) = self.of(region) else { return Ok(None) };
         let weighed = work.take("feature", Scalar::F32, &feature.shape);
         let to = (&weighed, Mode::Replace);
-        weigh_positions(rec, label, (feature, region.owned), (share, 0, left), factor, to)?;
+        weigh_positions(rec, label, (feature, region.owned), share, factor, to)?;
         Ok(Some(weighed))
     }
 
@@ -72,12 +72,12 @@ impl Shares {
         (d_feature, region): (&Tensor, &Region),
         gradient: impl FnOnce(&mut Recording, &Tensor) -> Result<()>,
     ) -> Result<()> {
-        let Some((share, left)) = self.of(region) else { return Ok(()) };
+        let Some(share) = self.of(region) else { return Ok(()) };
         let own = work.take("d_feature", Scalar::F32, &d_feature.shape);
         rec.clear(own.buffer);
         gradient(rec, &own)?;
         let to = (d_feature, Mode::Add);
-        weigh_positions(rec, label, (&own, region.owned), (share, 0, left), Factor::Share, to)?;
+        weigh_positions(rec, label, (&own, region.owned), share, Factor::Share, to)?;
         work.give(own);
         Ok(())
     }

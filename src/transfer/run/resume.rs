@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{StyleTransfer, diverged};
+use super::StyleTransfer;
 use crate::error::{Error, Result};
 use crate::transfer::checkpoint::{ANEW, Checkpoint};
 
@@ -21,12 +21,13 @@ impl StyleTransfer {
             self.next_scale()?;
         }
         let kept = self.surviving(|job| job.rig.look(&job.running, job.iteration))?;
-        let kept = Arc::new(kept.ok_or_else(|| diverged("the picture".into(), self.iteration))?);
+        let kept = Arc::new(kept.ok_or_else(|| self.rig.diverged("the picture".into(), self.iteration))?);
         self.kept = Some(kept.clone());
         let (scale, first) = (self.running.scale.index, self.running.first);
         let (identity, device, ways, history) = (self.identity(), self.device(), self.ways(), self.history.clone());
         let iterations = self.scales.iter().map(|scale| scale.iterations).collect();
-        Ok(Checkpoint { identity, device, scale, size: self.running.size(), first, iterations, ways, history, kept })
+        let (kernels, size) = (Some(self.kernels()), self.running.size());
+        Ok(Checkpoint { identity, device, kernels, scale, size, first, iterations, ways, history, kept })
     }
 
     /// Goes on from a state that a run with the same pictures, network and settings has left; the number of iterations of
@@ -75,6 +76,9 @@ impl StyleTransfer {
         if !self.is_on(&checkpoint.device) {
             let what = format!("the checkpoint is of {}; the bits of this device may be others", checkpoint.device);
             self.rig.notes.push(what);
+        } else if checkpoint.kernels.as_ref().is_some_and(|kernels| *kernels != self.kernels()) {
+            let what = "the checkpoint is of another choice of kernels; the last bits of the result may be others";
+            self.rig.notes.push(what.into());
         }
         (self.from, self.left, self.kept) = (None, None, Some(kept.clone()));
         (self.iteration, self.diverged, self.batch) = (kept.iteration, None, 1);
