@@ -38,7 +38,7 @@ pub enum GpuChoice {
     Any,
     /// The first adapter whose name contains this, in any case.
     Name(String),
-    /// The adapter with this index in [`adapters`].
+    /// The adapter with this index in [`adapters`](super::adapters()).
     Index(usize),
 }
 
