@@ -22,7 +22,7 @@ fn a_run_takes_what_was_found_on_its_adapter_and_says_so_in_the_result() {
             .done(&format!("stylize content.png -s style.png --device gpu --preset plain {layers} -o {name} {options}"))
     };
     run("plain.png", "--no-tune");
-    let printed = folder.done("tune --device gpu --sizes 32 --seconds 20").stdout;
+    let printed = folder.done("tune --device gpu --sizes 32 --seconds 60").stdout;
     assert!(printed.starts_with("device: ") && printed.contains("\nkept in "), "{printed}");
     assert!(printed.contains("<- chosen"), "nothing was timed: {printed}");
     let found = printed.rsplit_once("; choices ").unwrap().1.lines().next().unwrap();
