@@ -93,7 +93,7 @@ fn tune(gpu: &Gpu, tuning: Tuning) {
         return;
     }
     if source == Source::Unkept {
-        note!("note: kernels were compared and not timed: {} cannot be written to", folder.display());
+        note!("note: this choice of kernels cannot be kept: {} cannot be written to", folder.display());
     } else {
         let (count, seconds) = (tuned.timings.len(), tuned.took.as_secs_f64());
         note!(

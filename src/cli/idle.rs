@@ -5,45 +5,29 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
 use impasto::error::{Error, Result};
 
-/// The commands with the options that are idle there.
-const IDLE: [(&str, &[&str]); 2] = [
-    (
-        "plan",
-        &[
-            "save-every",
-            "print-every",
-            "log",
-            "plot",
-            "resume",
-            "checkpoint-every",
-            "no-checkpoint",
-            "dump-plan",
-            "overwrite",
-            "preview",
-            "quality",
-            "bit-depth",
-        ],
-    ),
-    (
-        "profile",
-        &[
-            "save-every",
-            "print-every",
-            "log",
-            "plot",
-            "resume",
-            "checkpoint-every",
-            "no-checkpoint",
-            "dump-plan",
-            "preview",
-            "quality",
-            "bit-depth",
-        ],
-    ),
+/// What is idle in both.
+const IDLE: [&str; 11] = [
+    "save-every",
+    "print-every",
+    "log",
+    "plot",
+    "resume",
+    "checkpoint-every",
+    "no-checkpoint",
+    "dump-plan",
+    "preview",
+    "quality",
+    "bit-depth",
 ];
 
 fn idle(command: &str) -> impl Iterator<Item = &'static str> {
-    IDLE.iter().filter(move |(name, _)| *name == command).flat_map(|(_, options)| options.iter().copied())
+    let (both, own): (&[&str], &[&str]) = match command {
+        // A profile writes files.
+        "plan" => (&IDLE, &["overwrite"]),
+        "profile" => (&IDLE, &[]),
+        _ => (&[], &[]),
+    };
+    both.iter().chain(own).copied()
 }
 
 /// The argument as the command's help has it.

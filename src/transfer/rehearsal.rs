@@ -1,5 +1,5 @@
-//! What has to be known of a job before its maps can be halves: how large activations and gradients become. Found by an
-//! iteration on small copies of the pictures, on the same device, in single precision.
+//! What has to be known of a job before its maps can be halves: how large activations and gradients become. Found by single
+//! iterations on small copies of the pictures, on the same device, in single precision.
 
 use super::config::{Config, Init, Size, StyleLoss};
 use super::inputs::Inputs;

@@ -32,8 +32,6 @@ fn a_run_takes_what_was_found_on_its_adapter_and_says_so_in_the_result() {
     };
     assert_eq!(run("tuned.png", ""), found);
     assert_eq!(run("again.png", "--no-tune"), kernels(&folder, "plain.png"));
-    let direct = run("direct.png", "--convolution direct");
-    assert!(direct == "plain" || direct.len() == 16, "{direct}");
     let again = folder.done("rerun tuned.png -o rerun.png --overwrite");
     assert!(!again.stderr.contains("choice of kernels"), "{}", again.stderr);
     assert_eq!(folder.pixels("rerun.png"), folder.pixels("tuned.png"), "the same choices, the same bits");
